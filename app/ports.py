@@ -1,0 +1,156 @@
+"""What the use cases need from the outside, as Protocols. Adapters implement them; services import only these."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float64
+
+from app.entities import (
+    Adjustment,
+    Basis,
+    CandidateSet,
+    Comparison,
+    Conversation,
+    Question,
+    Questionnaire,
+    QuestionPool,
+    SamplingOptions,
+    User,
+)
+
+
+class Decoder(Protocol):
+    """The inference engine: one language model with its basis reward heads. Knows nothing of users.
+
+    Errors of both methods: ``PromptTooLong`` before any work; ``EngineOverloaded`` when the queue is full;
+    ``EngineTimeout`` after the engine's deadline; ``NonFiniteReward``.
+    """
+
+    @property
+    def model(self) -> str:
+        """Name of the base model, as ``/v1/models`` lists it."""
+
+    @property
+    def basis_version(self) -> str:
+        """Version of the basis reward heads that are loaded."""
+
+    async def candidates(self, conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet:
+        """Draw ``n`` completions of ``conversation`` with their basis rewards, from one prefill.
+
+        Candidate ``i`` depends on ``options.seed`` and ``i`` alone, so the first of many is the only one of one.
+        Cancelling the call frees its place in the queue.
+        """
+
+    async def basis_rewards(
+        self, conversation: Conversation, responses: Sequence[str]
+    ) -> Float64[np.ndarray, "responses basis"]:
+        """Basis rewards of texts written elsewhere, each averaged over the response's tokens."""
+
+    async def ready(self) -> bool:
+        """Whether the model is loaded and warmed up."""
+
+
+class UserRepository(Protocol):
+    """Users by id."""
+
+    async def get(self, user_id: str, *, for_update: bool = False) -> User:
+        """The user, locked until the end of the transaction if asked; raises ``UserNotFound``."""
+
+    async def find(self, user_id: str) -> User | None:
+        """The user, or None."""
+
+    async def put(self, user: User) -> None:
+        """Insert or replace."""
+
+    async def delete(self, user_id: str) -> dict[str, int]:
+        """Erase the user and everything that hangs on it; returns the rows removed by table."""
+
+
+class PreferenceRepository(Protocol):
+    """The append-only log that a person's coefficients are derived from, in the order it was written."""
+
+    async def add_comparisons(self, comparisons: Sequence[Comparison]) -> None:
+        """Append."""
+
+    async def comparisons(self, user_id: str, *, since_reset: bool = True) -> list[Comparison]:
+        """All since the last reset, or all there ever were, oldest first."""
+
+    async def rescore(self, comparisons: Sequence[Comparison]) -> None:
+        """Replace ``differences`` and ``basis_version`` of stored comparisons: both are derived from their texts."""
+
+    async def add_adjustments(self, adjustments: Sequence[Adjustment]) -> None:
+        """Append."""
+
+    async def adjustments(self, user_id: str, *, since_reset: bool = True) -> list[Adjustment]:
+        """All since the last reset, or all there ever were, oldest first."""
+
+    async def reset(self, user_id: str, at: datetime) -> None:
+        """Leave everything written so far out of later reads; nothing is deleted."""
+
+    async def resets(self, user_id: str) -> list[datetime]:
+        """When the user's preferences were reset, oldest first."""
+
+    async def version(self, user_id: str) -> tuple[int, datetime | None]:
+        """A number that grows with every write for this user (0: none yet), and when the last one happened."""
+
+
+class QuestionnaireRepository(Protocol):
+    """Questionnaires with their questions."""
+
+    async def get(self, questionnaire_id: str, *, for_update: bool = False) -> Questionnaire:
+        """The questionnaire, locked until the end of the transaction if asked; raises ``QuestionnaireNotFound``."""
+
+    async def add(self, questionnaire: Questionnaire) -> None:
+        """Insert, with its questions."""
+
+    async def add_question(self, question: Question) -> None:
+        """Append a question; (questionnaire, position) is unique."""
+
+    async def answer(self, question: Question) -> None:
+        """Store ``question.answer`` and ``question.latency_ms``; raises ``QuestionAlreadyAnswered``."""
+
+    async def finish(self, questionnaire: Questionnaire) -> None:
+        """Store ``status`` and ``stop_reason``."""
+
+    async def of_user(self, user_id: str) -> list[Questionnaire]:
+        """All of a user's questionnaires, oldest first (for export)."""
+
+
+class UnitOfWork(Protocol):
+    """One transaction. Leaving it without ``commit`` rolls back."""
+
+    users: UserRepository
+    preferences: PreferenceRepository
+    questionnaires: QuestionnaireRepository
+
+    async def commit(self) -> None:
+        """Make everything written in this unit durable."""
+
+
+class BeginUnitOfWork(Protocol):
+    """Starts a transaction; raises ``StorageUnavailable`` where the database cannot be used."""
+
+    def __call__(self, *, read_only: bool = False) -> AbstractAsyncContextManager[UnitOfWork]:
+        """A unit of work; a read-only one sees one consistent snapshot and waits for no writer."""
+
+
+class Clock(Protocol):
+    """The current time, in UTC."""
+
+    def __call__(self) -> datetime:
+        """Now."""
+
+
+class BasisRegistry(Protocol):
+    """The active basis and its question pool."""
+
+    @property
+    def basis(self) -> Basis:
+        """The active basis."""
+
+    @property
+    def pool(self) -> QuestionPool:
+        """The question pool, scored on the active basis."""
