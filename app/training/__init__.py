@@ -1,0 +1,1 @@
+"""Offline work: learning the bundled artifacts and measuring what they are worth."""

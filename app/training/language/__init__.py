@@ -1,0 +1,1 @@
+"""The bundled language model: its text, tokenizer, network, training and card."""
