@@ -1,0 +1,199 @@
+"""Learns a basis from comparisons: heads, names of the axes, population prior, calibration, scores.
+
+People and prompts are both held out: heads and prior come from training people on training prompts;
+calibration people fix the exponent and the certainty scale; test people only give the scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from app.entities import Axis
+from app.preferences.logistic import preference_probability
+from app.preferences.population import fit_population
+from app.preferences.posterior import Posterior
+from app.training.axes import find_turn, name_axes
+from app.training.dataset import ComparisonData
+from app.training.factorization import fit_factorization
+from app.training.metrics import log_loss
+from app.training.properties import PropertyScale
+from app.training.replay import RecordedPerson, Replayed, ReplayScores, replay, score
+
+EXPONENTS = (0.4, 0.55, 0.7, 0.85, 1.0)
+CALIBRATED_AT = (1, 3, 5, 10, 20)
+MOST_REPLAYED = 120
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Who and what is held out: ``part`` (people,) is 0 training, 1 calibration, 2 test; ``held_out`` (rows,)."""
+
+    part: Int64[np.ndarray, " people"]
+    held_out: Bool[np.ndarray, " rows"]
+
+    @classmethod
+    def draw(cls, data: ComparisonData, rng: np.random.Generator) -> "Splits":
+        """A tenth of the people each for calibration and test; a fifth of the prompts held out."""
+        part = np.searchsorted([0.8, 0.9], rng.permutation(len(data.names)) / max(1, len(data.names)), side="right")
+        prompts = {prompt: None for prompt, _ in data.rows}
+        held = dict(zip(prompts, rng.random(len(prompts)) < 0.2, strict=True))
+        return cls(part, np.array([held[prompt] for prompt, _ in data.rows]))
+
+
+@dataclass(frozen=True)
+class FittedBasis:
+    """Everything that an artifact is made of, and the scores for its card."""
+
+    heads: Float64[np.ndarray, "basis hidden"]
+    offset: Float64[np.ndarray, " basis"]
+    axes: tuple[Axis, ...]
+    correlations: list[float]
+    prior: Posterior
+    exponent: float
+    certainty_scale: float
+    personal: list[ReplayScores]
+    swapped: list[ReplayScores]
+    others: list[ReplayScores]
+
+    def rewards(self, features: Float64[np.ndarray, "rows hidden"]) -> Float64[np.ndarray, "rows basis"]:
+        """Basis rewards of texts with these pooled features."""
+        rewards: Float64[np.ndarray, "rows basis"] = features @ self.heads.T + self.offset
+        return rewards
+
+
+def fit_basis(
+    data: ComparisonData,
+    features: Float64[np.ndarray, "rows hidden"],
+    splits: Splits,
+    *,
+    rank: int,
+    scale: PropertyScale,
+    reference: Float64[np.ndarray, "pairs hidden"],
+    seed: int,
+    served: Bool[np.ndarray, " people"] | None = None,
+) -> FittedBasis:
+    """Fit and score a basis.
+
+    All people take part in learning the heads. Those ``served`` (everyone, if None) are the population that the
+    prior, the calibration and the scores are about; the others get a prior and scores of their own.
+
+    Args:
+        data: Comparisons of people with at least a few answers each.
+        features: Pooled hidden states of ``data.rows``.
+        splits: Held-out people and rows.
+        rank: K, the number of basis rewards.
+        scale: Standardises the properties that name the axes.
+        reference: Feature differences between responses as served, for certainty.
+        seed: Seeds everything random.
+    """
+    rng = np.random.default_rng(seed)
+    use = (splits.part[data.people] == 0) & ~splits.held_out[data.first] & ~splits.held_out[data.second]
+    people = np.unique(data.people[use], return_inverse=True)[1]
+    factors = fit_factorization(
+        features, data.first[use], data.second[use], people, data.labels[use], rank=rank, seed=seed
+    )
+    raw = features @ factors.heads.T
+    properties = scale.standardise([text for _, text in data.rows])
+    turn = find_turn(raw[~splits.held_out], properties[~splits.held_out])
+    rewards = turn.apply(raw)
+    axes, correlations = name_axes(turn, rewards[splits.held_out], properties[splits.held_out])
+    heads = turn.matrix @ factors.heads
+    served = np.ones(len(data.names), dtype=bool) if served is None else served
+    prior = _prior(data, rewards, use & served[data.people])
+    calibration = recorded(data, rewards, splits, (splits.part == 1) & served)
+    exponent = choose_exponent(calibration, prior)
+    test = recorded(data, rewards, splits, (splits.part == 2) & served)
+    return FittedBasis(
+        heads=heads,
+        offset=-turn.matrix @ turn.centre,
+        axes=axes,
+        correlations=correlations,
+        prior=prior,
+        exponent=exponent,
+        certainty_scale=choose_certainty_scale(calibration, prior, exponent, reference @ heads.T),
+        personal=score([replay(person, prior, exponent) for person in test], rng),
+        swapped=score(swapped(test, prior, exponent), rng),
+        others=_score_others(data, rewards, splits, use, ~served, rng),
+    )
+
+
+def _prior(data: ComparisonData, rewards: Float64[np.ndarray, "rows basis"], use: Bool[np.ndarray, " n"]) -> Posterior:
+    differences = rewards[data.first[use]] - rewards[data.second[use]]
+    return fit_population(differences, data.labels[use], data.people[use])
+
+
+def _score_others(
+    data: ComparisonData,
+    rewards: Float64[np.ndarray, "rows basis"],
+    splits: Splits,
+    use: Bool[np.ndarray, " n"],
+    others: Bool[np.ndarray, " people"],
+    rng: np.random.Generator,
+) -> list[ReplayScores]:
+    if not others.any():
+        return []
+    prior = _prior(data, rewards, use & others[data.people])
+    exponent = choose_exponent(recorded(data, rewards, splits, (splits.part == 1) & others), prior)
+    people = recorded(data, rewards, splits, (splits.part == 2) & others)
+    return score([replay(person, prior, exponent) for person in people], rng)
+
+
+def recorded(
+    data: ComparisonData,
+    rewards: Float64[np.ndarray, "rows basis"],
+    splits: Splits,
+    members: Bool[np.ndarray, " people"],
+) -> list[RecordedPerson]:
+    """Up to ``MOST_REPLAYED`` members: what may be asked (training rows) and what is predicted (held-out rows)."""
+    differences = rewards[data.first] - rewards[data.second]
+    outside = splits.held_out[data.first] & splits.held_out[data.second]
+    inside = ~splits.held_out[data.first] & ~splits.held_out[data.second]
+    people = []
+    for person in np.flatnonzero(members):
+        mine = data.people == person
+        asked, predicted = mine & inside, mine & outside
+        if asked.sum() >= 5 and predicted.sum() >= 3:
+            people.append(
+                RecordedPerson(differences[asked], data.labels[asked], differences[predicted], data.labels[predicted])
+            )
+    return people[:MOST_REPLAYED]
+
+
+def choose_exponent(people: Sequence[RecordedPerson], prior: Posterior) -> float:
+    """The tempering exponent with the least log-loss over people and numbers of answers, questions active."""
+    if not people:
+        return 1.0
+
+    def cost(exponent: float) -> float:
+        replays = [replay(person, prior, exponent, CALIBRATED_AT) for person in people]
+        return float(np.mean([log_loss(p, one.labels) for one in replays for p in one.probabilities.values()]))
+
+    return min(EXPONENTS, key=cost)
+
+
+def choose_certainty_scale(
+    people: Sequence[RecordedPerson], prior: Posterior, exponent: float, reference: Float64[np.ndarray, "pairs basis"]
+) -> float:
+    """Ratio of the realised to the stated rescaled accuracy on what people were never asked.
+
+    ``reference`` only bounds the ratio: certainty over it must be able to stay within [0, 1].
+    """
+    if not people:
+        return 1.0
+    replays = [replay(person, prior, exponent, CALIBRATED_AT) for person in people]
+    pairs = [(p, one.labels) for one in replays for p in one.probabilities.values()]
+    stated = np.mean([np.abs(2 * p - 1).mean() for p, _ in pairs])
+    realised = np.mean([(np.where(p >= 0.5, 2 * y - 1, 1 - 2 * y)).mean() for p, y in pairs])
+    ceiling = 1.0 / max(float(np.abs(2 * preference_probability(prior, reference) - 1).mean()), 1e-6)
+    return float(np.clip(realised / max(stated, 1e-6), 0.2, min(1.5, ceiling)))
+
+
+def swapped(people: Sequence[RecordedPerson], prior: Posterior, exponent: float) -> list[Replayed]:
+    """Control: each person's choices predicted from the answers of the next person."""
+    following = [*people[1:], *people[:1]]
+    return [
+        replay(RecordedPerson(other.asked, other.asked_labels, one.predicted, one.predicted_labels), prior, exponent)
+        for one, other in zip(people, following, strict=True)
+    ]
