@@ -66,7 +66,10 @@ class Progress:
 class LanguageTrainer:
     """Owns network, optimisers and progress of one run in ``directory``."""
 
-    def __init__(self, directory: Path, data: Path, recipe: Recipe, shape: NetworkShape) -> None:
+    def __init__(
+        self, directory: Path, data: Path, recipe: Recipe, shape: NetworkShape, *, compiled: bool = True
+    ) -> None:
+        """Read the data, then resume the run in ``directory`` or begin one; ``compiled`` uses torch.compile."""
         torch.manual_seed(recipe.seed)
         self.directory, self.recipe, self.shape = directory, recipe, shape
         directory.mkdir(parents=True, exist_ok=True)
@@ -77,7 +80,7 @@ class LanguageTrainer:
         self.readout = PropertyReadout(shape.hidden, self.training).to(self.device)
         self.optimizers = self._optimizers()
         self.progress = Progress()
-        self.losses = torch.compile(self.network.losses)
+        self.losses = torch.compile(self.network.losses) if compiled else self.network.losses
         if (directory / "state.pt").exists():
             self._resume()
 

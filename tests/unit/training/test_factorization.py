@@ -37,7 +37,7 @@ def test_swapping_the_sides_of_every_pair_changes_nothing(world):
 
 
 def test_shuffled_labels_leave_nothing_to_learn_beyond_the_training_people(world):
-    properties, features, tastes, people, first, second, margin, labels, _ = world
+    _, features, _, people, first, second, margin, labels, _ = world
     shuffled = np.random.default_rng(0).permutation(labels)
     fitted = fit_factorization(features, first, second, people, shuffled, rank=10, iterations=40)
     rewards = features @ fitted.heads.T
