@@ -1,0 +1,1 @@
+"""The numerical core: arrays in, frozen dataclasses out. Knows no IO, clock, settings or torch."""

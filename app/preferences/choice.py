@@ -1,0 +1,144 @@
+"""Which candidate a person gets, and why. Knows candidates only by their basis rewards.
+
+A person is never served below the population: a candidate replaces the population's favourite only if the person's
+margin over it stays positive after a deduction for what is not known about the person.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from app.preferences.gaussian import Posterior, check_rows
+
+CAUTION = 0.25
+"""Posterior standard deviations deducted from a margin at strength 1.
+
+With a calibrated posterior, a candidate whose margin's lower bound at 0.25 is zero is better than the population's
+with probability 0.6: enough to refuse coin flips, little enough to act on ten answers.
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidate for a person and the one for the population, by index.
+
+    ``margin_mean`` and ``margin_std`` are the person's reward of the first over the second, in log-odds: both 0 when
+    they are the same. ``fell_back`` tells that the posterior mean favoured another candidate, but too unsurely.
+    """
+
+    index: int
+    generic_index: int
+    fell_back: bool
+    margin_mean: float
+    margin_std: float
+
+
+def reward_moments(
+    posterior: Posterior, basis_rewards: Float64[np.ndarray, "candidates basis"]
+) -> tuple[Float64[np.ndarray, " candidates"], Float64[np.ndarray, " candidates"]]:
+    """Mean and standard deviation (N,) of each candidate's reward, in log-odds.
+
+    Raises:
+        ValueError: If ``basis_rewards`` is not finite or has another K.
+    """
+    means, variances = posterior.project(basis_rewards)
+    return means, np.sqrt(variances)
+
+
+def choose_candidate(
+    posterior: Posterior,
+    prior: Posterior,
+    basis_rewards: Float64[np.ndarray, "candidates basis"],
+    *,
+    strength: float = 1.0,
+) -> Choice:
+    """Choose by the lower confidence bound of the person's margin over the population's favourite.
+
+    g = argmax prior.mean @ rewards; the choice maximises E margin - (CAUTION / strength) * std margin, where g itself
+    has margin 0 and wins ties. ``strength`` near 0 always falls back, large values follow the posterior mean.
+
+    Args:
+        posterior: Belief about the person.
+        prior: Belief about the population.
+        basis_rewards: Rewards (N, K) of the candidates, N >= 1.
+        strength: How readily to leave the population's favourite, zero or positive.
+
+    Raises:
+        ValueError: If there is no candidate, a reward is not finite, K disagrees, or ``strength`` is negative or NaN.
+    Source:
+        The pessimism principle: Jin, Yang and Wang, Is Pessimism Provably Efficient for Offline RL? (2021), eq. 3.1.
+    """
+    generic = _generic_index(prior, basis_rewards)
+    means, stds, bounds = _margins(posterior, basis_rewards, generic, strength)
+    index = int(_best_first(bounds, generic)[0])
+    favourite = int(_best_first(means, generic)[0])
+    return Choice(
+        index=index,
+        generic_index=generic,
+        fell_back=index == generic and favourite != generic,
+        margin_mean=float(means[index]),
+        margin_std=float(stds[index]),
+    )
+
+
+def rank_candidates(
+    posterior: Posterior,
+    prior: Posterior,
+    basis_rewards: Float64[np.ndarray, "candidates basis"],
+    *,
+    strength: float = 1.0,
+) -> Int64[np.ndarray, " candidates"]:
+    """Indices (N,) of the candidates, best first by the bound of ``choose_candidate``, which would choose the first.
+
+    The population's favourite comes first among equals, then the lower index. Arguments and errors are those of
+    ``choose_candidate``.
+    """
+    generic = _generic_index(prior, basis_rewards)
+    _, _, bounds = _margins(posterior, basis_rewards, generic, strength)
+    return _best_first(bounds, generic)
+
+
+def contributions(
+    posterior: Posterior, chosen: Float64[np.ndarray, " basis"], baseline: Float64[np.ndarray, " basis"]
+) -> Float64[np.ndarray, " basis"]:
+    """Each axis' part (K,) in the person's margin of one response over another, in log-odds.
+
+    The parts, mean coefficient times difference of basis rewards, add up to the margin's mean.
+
+    Args:
+        posterior: Belief about the person.
+        chosen: Basis rewards of the response to explain.
+        baseline: Basis rewards of the response it is compared with, usually the population's favourite.
+
+    Raises:
+        ValueError: If a reward is not finite or K disagrees.
+    """
+    check_rows(np.stack([chosen, baseline]), posterior.size)
+    return np.asarray(posterior.mean * (chosen - baseline), dtype=np.float64)
+
+
+def _generic_index(prior: Posterior, basis_rewards: Float64[np.ndarray, "candidates basis"]) -> int:
+    """The population's favourite; the lowest index among equals."""
+    check_rows(basis_rewards, prior.size)
+    if len(basis_rewards) == 0:
+        raise ValueError("There is no candidate to choose from; pass at least one row of basis rewards.")
+    return int(np.argmax(basis_rewards @ prior.mean))
+
+
+def _margins(
+    posterior: Posterior, basis_rewards: Float64[np.ndarray, "candidates basis"], generic: int, strength: float
+) -> tuple[Float64[np.ndarray, " candidates"], Float64[np.ndarray, " candidates"], Float64[np.ndarray, " candidates"]]:
+    """Mean, standard deviation and cautious bound of each candidate's margin over the population's favourite."""
+    if not strength >= 0.0:
+        raise ValueError(f"strength is {strength}; it must be zero or positive.")
+    means, stds = reward_moments(posterior, basis_rewards - basis_rewards[generic])
+    if strength == 0.0:
+        return means, stds, np.where(np.arange(len(means)) == generic, 0.0, -np.inf)
+    return means, stds, means - (CAUTION / strength) * stds
+
+
+def _best_first(values: Float64[np.ndarray, " candidates"], generic: int) -> Int64[np.ndarray, " candidates"]:
+    """Order by falling value; the population's favourite leads its equals, then the lower index."""
+    others = np.arange(len(values)) != generic
+    return np.lexsort((others, -values))

@@ -1,0 +1,222 @@
+"""What people have in common: the Gaussian prior, and how far a posterior made with it can be trusted.
+
+Everything here is fitted offline, on many people's answers; nothing here knows a single person by name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from app.preferences.gaussian import Posterior
+from app.preferences.logistic import expected_sigmoid, log_sigmoid
+from app.preferences.people import PeopleFit, PeopleProblem
+from app.preferences.posterior import check_answers, fit_posterior
+
+MEAN_STD = 3.0  # of the population mean before any data, in log-odds: keeps the mean finite if all people agree
+INITIAL_STD = 1.0  # of people around the population mean, in log-odds: where the iterations start
+ANCHOR_PEOPLE = 0.1  # imagined people spread by INITIAL_STD: keep a prior from a few real people from collapsing
+UNCHANGED = 1e-4  # of a person's standard deviation: smaller moves of the prior end the iterations
+EXPONENTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+SMALLEST_PROBABILITY = 1e-12  # what an answer held for impossible costs at most: 28 nats
+
+
+@dataclass(frozen=True)
+class ExponentFit:
+    """The exponent chosen, and the held-out log-loss in nats per answer of every exponent tried."""
+
+    exponent: float
+    log_losses: dict[float, float]
+
+
+def fit_population(
+    differences: Float64[np.ndarray, "comparisons basis"],
+    first_preferred: Float64[np.ndarray, " comparisons"],
+    people: Int64[np.ndarray, " comparisons"],
+    *,
+    iterations: int = 200,
+    shrinkage: float = 10.0,
+) -> Posterior:
+    """Fit the Gaussian that people's coefficients are drawn from, by empirical Bayes (EM).
+
+    E-step: the Gaussian closest to every person's posterior under the current prior, from their Laplace fits on.
+    M-step: mean = average of the people's means m, covariance = average of (m - mean)(m - mean)ᵀ + their covariance.
+    The last term counts what is not known of each person: without it, means that the prior has pulled together would
+    narrow the prior further in every round. With Laplace fits in the E-step the prior would still come out up to half
+    as wide as it is if people answer few questions clearly; averaging over each margin's uncertainty removes that.
+
+    The covariance is averaged with ``shrinkage`` imagined people spread alike in every direction, and with a tenth of
+    one spread by 1 log-odds; the mean with a wide Gaussian around zero.
+
+    Args:
+        differences: Basis rewards of the first candidate minus the second, of all people.
+        first_preferred: 1.0 where the first candidate was preferred, 0.0 where the second, 0.5 for a tie.
+        people: Who answered each comparison; any integers.
+        iterations: Most rounds of EM; fewer if the prior stops moving. A variance that is truly zero is approached
+            as one over the square root of the rounds.
+        shrinkage: Weight of the isotropic covariance, in people.
+
+    Returns:
+        The population: mean in log-odds per unit of basis reward, and precision. The order of rows does not matter.
+
+    Raises:
+        ValueError: If there is no comparison, an array disagrees in length or is not finite, or ``iterations`` is
+            below one or ``shrinkage`` negative.
+    Source:
+        Gelman et al., Bayesian Data Analysis (3rd ed., 2013), sec. 13.6; Opper and Archambeau, The Variational
+        Gaussian Approximation Revisited (2009), for the E-step.
+    """
+    if iterations < 1 or not 0.0 <= shrinkage < np.inf:
+        raise ValueError(f"iterations is {iterations} and shrinkage {shrinkage}; they must be >= 1 and >= 0.")
+    problem = PeopleProblem(differences, first_preferred, people)
+    prior = _pooled_start(problem)
+    fit = problem.fit(prior)
+    for _ in range(iterations):
+        fit = problem.refine(prior, fit)
+        previous, prior = prior, _maximise(fit, shrinkage)
+        if _largest_move(previous, prior) < UNCHANGED:
+            break
+    return prior
+
+
+def held_out_probabilities(
+    prior: Posterior,
+    differences: Float64[np.ndarray, "comparisons basis"],
+    first_preferred: Float64[np.ndarray, " comparisons"],
+    people: Int64[np.ndarray, " comparisons"],
+    asked: Bool[np.ndarray, " comparisons"],
+    *,
+    exponent: float = 1.0,
+) -> Float64[np.ndarray, " held_out"]:
+    """Predict each person's other answers from the ones that were asked.
+
+    Args:
+        prior: The population, fitted on other people.
+        differences: Basis rewards of the first candidate minus the second, of all people.
+        first_preferred: 1.0 where the first candidate was preferred, 0.0 where the second, 0.5 for a tie.
+        people: Who answered each comparison; any integers.
+        asked: Rows to learn from, best chosen by the rule that is used in service; the rest is predicted.
+        exponent: Power of the likelihood.
+
+    Returns:
+        Probability that the first candidate is preferred, for the rows not asked, in their order. A person with no
+        asked row is predicted by the prior.
+
+    Raises:
+        ValueError: If an array disagrees in length or is not finite, or K disagrees with the prior.
+    """
+    check_answers(differences, first_preferred, prior.size, exponent)
+    if asked.shape != people.shape or people.shape != first_preferred.shape:
+        raise ValueError(f"people {people.shape} and asked {asked.shape} need one entry per comparison.")
+    ids, person = np.unique(people, return_inverse=True)
+    means = np.tile(prior.mean, (len(ids), 1))
+    covariances = np.tile(prior.covariance(), (len(ids), 1, 1))
+    if asked.any():
+        problem = PeopleProblem(differences[asked], first_preferred[asked], people[asked], exponent=exponent)
+        fit = problem.fit(prior)
+        known = np.searchsorted(ids, fit.ids)
+        means[known], covariances[known] = fit.means, fit.covariances()
+    rows, person = differences[~asked], person[~asked]
+    variances = np.einsum("nk,nkl,nl->n", rows, covariances[person], rows)
+    return expected_sigmoid(np.einsum("nk,nk->n", rows, means[person]), np.maximum(variances, 0.0))
+
+
+def fit_exponent(
+    prior: Posterior,
+    differences: Float64[np.ndarray, "comparisons basis"],
+    first_preferred: Float64[np.ndarray, " comparisons"],
+    people: Int64[np.ndarray, " comparisons"],
+    asked: Bool[np.ndarray, " comparisons"],
+    *,
+    grid: Sequence[float] = EXPONENTS,
+) -> ExponentFit:
+    """Choose the tempering exponent that predicts people's held-out answers best.
+
+    Arguments and errors are those of ``held_out_probabilities``, and ``grid`` are the exponents to try.
+
+    Returns:
+        The exponent of the lowest mean log-loss, the first in ``grid`` among equals, and the losses of all.
+
+    Raises:
+        ValueError: Also if every row was asked or ``grid`` is empty: nothing is left to compare.
+    Source:
+        Grünwald and van Ommen, Inconsistency of Bayesian Inference for Misspecified Linear Models (2017), for the
+        tempered likelihood; the held-out choice is cross-validation of the predictive density.
+    """
+    if asked.all() or not grid:
+        raise ValueError("Leave some comparisons out of 'asked' and name at least one exponent.")
+    answers = first_preferred[~asked]
+    losses = {
+        exponent: log_loss(
+            held_out_probabilities(prior, differences, first_preferred, people, asked, exponent=exponent), answers
+        )
+        for exponent in grid
+    }
+    return ExponentFit(min(losses, key=lambda exponent: losses[exponent]), losses)
+
+
+def log_loss(probabilities: Float64[np.ndarray, " answers"], first_preferred: Float64[np.ndarray, " answers"]) -> float:
+    """Mean negative log-likelihood of answers in nats, at most 28 for an answer held for impossible."""
+    bounded = np.clip(probabilities, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
+    log_odds = np.log(bounded) - np.log1p(-bounded)
+    losses = first_preferred * log_sigmoid(log_odds) + (1.0 - first_preferred) * log_sigmoid(-log_odds)
+    return float(-losses.mean())
+
+
+def fit_certainty_scale(
+    probabilities: Float64[np.ndarray, " answers"], first_preferred: Float64[np.ndarray, " answers"]
+) -> float:
+    """Accuracy realised over accuracy claimed, both rescaled so that 0 is a coin flip.
+
+    Multiplying ``certainty`` by it makes the claim true on average over the people it was fitted on.
+
+    Args:
+        probabilities: Predictions (N,) of held-out answers, as ``held_out_probabilities`` returns them, N >= 1.
+        first_preferred: The answers: 1.0, 0.0, or 0.5 for a tie, which counts as half right.
+
+    Returns:
+        A number at or above zero; 1.0 if nothing was claimed, 0.0 if predictions were worse than coin flips.
+
+    Raises:
+        ValueError: If there is no answer or the lengths differ.
+    """
+    if len(probabilities) == 0 or probabilities.shape != first_preferred.shape:
+        raise ValueError(f"{probabilities.shape} predictions for {first_preferred.shape} answers; pass one for each.")
+    claims = 2.0 * probabilities - 1.0
+    claimed = float(np.abs(claims).sum())
+    realised = float((np.sign(claims) * (2.0 * first_preferred - 1.0)).sum())
+    return max(realised / claimed, 0.0) if claimed > 0.0 else 1.0
+
+
+def _pooled_start(problem: PeopleProblem) -> Posterior:
+    """Everyone's answers fitted as one person's, and people spread around that by ``INITIAL_STD``.
+
+    If people hardly differ the pooled fit is already their mean, which EM alone would approach slowly.
+    """
+    unit = np.eye(problem.size)
+    rows, answers = problem.pooled()
+    everyone, _ = fit_posterior(Posterior(np.zeros(problem.size), unit / MEAN_STD**2), rows, answers)
+    return Posterior(everyone.mean, unit / INITIAL_STD**2)
+
+
+def _maximise(fit: PeopleFit, shrinkage: float) -> Posterior:
+    """M-step: the Gaussian that fits the people best, given what is known of each."""
+    count, size = fit.means.shape
+    deviations = fit.means - fit.means.mean(axis=0)
+    total = deviations.T @ deviations + fit.covariances().sum(axis=0)
+    variance = np.trace(total) / (count * size)
+    isotropic = shrinkage * variance + ANCHOR_PEOPLE * INITIAL_STD**2
+    covariance = (total + isotropic * np.eye(size)) / (count + shrinkage + ANCHOR_PEOPLE)
+    inverse = np.linalg.inv(covariance)
+    precision = (inverse + inverse.T) / 2.0
+    # The mean's own posterior: `count` people of this precision against N(0, MEAN_STD² I).
+    evidence = count * (precision @ fit.means.mean(axis=0))
+    mean = np.linalg.solve(count * precision + np.eye(size) / MEAN_STD**2, evidence)
+    return Posterior(mean, precision)
+
+
+def _largest_move(before: Posterior, after: Posterior) -> float:
+    """Largest change of a mean or standard deviation, in standard deviations of people before."""
+    stds = before.std()
+    return float(np.maximum(np.abs(after.mean - before.mean), np.abs(after.std() - stds)).max() / stds.min())

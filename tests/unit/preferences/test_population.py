@@ -1,0 +1,244 @@
+"""The population: known ones are recovered, narrow ones stay narrow, and calibration finds what is wrong."""
+
+import numpy as np
+import pytest
+from jaxtyping import Float64, Int64
+
+from app.preferences.logistic import expected_sigmoid, preference_probability
+from app.preferences.people import PeopleProblem
+from app.preferences.population import (
+    fit_certainty_scale,
+    fit_exponent,
+    fit_population,
+    held_out_probabilities,
+    log_loss,
+)
+from app.preferences.posterior import Posterior, fit_posterior
+from app.preferences.synthetic import answer, draw_people
+from tests.unit.preferences.worlds import random_answers, random_belief, standard_belief
+
+POPULATION = Posterior(
+    np.array([0.8, -0.5, 0.0]), np.linalg.inv(np.array([[0.5, 0.3, 0.0], [0.3, 0.5, 0.0], [0.0, 0.0, 0.05]]))
+)
+
+Answers = tuple[
+    Float64[np.ndarray, "comparisons basis"],
+    Float64[np.ndarray, " comparisons"],
+    Int64[np.ndarray, " comparisons"],
+]
+
+
+def answers_of(coefficients: Float64[np.ndarray, "people basis"], count: int, rng: np.random.Generator) -> Answers:
+    """``count`` random pairs for each person, answered."""
+    people = np.repeat(np.arange(len(coefficients)), count)
+    rows = rng.standard_normal((len(people), coefficients.shape[1]))
+    given = [answer(own, rows[people == person], rng) for person, own in enumerate(coefficients)]
+    return rows, np.concatenate(given), people
+
+
+@pytest.fixture(scope="module")
+def recovered() -> Posterior:
+    rng = np.random.default_rng(0)
+    return fit_population(*answers_of(draw_people(POPULATION, 300, rng), 20, rng), iterations=50)
+
+
+# 300 people: the mean's standard error is 0.06 with the noise of 20 answers each; nearly three of them.
+def test_the_mean_of_a_known_population_is_recovered(recovered: Posterior) -> None:
+    np.testing.assert_allclose(recovered.mean, POPULATION.mean, atol=0.15)
+
+
+# 300 people of variance 0.5 and noise 0.3: standard error of a variance 0.065; two of them, and some shrinkage.
+def test_the_covariance_of_a_known_population_is_recovered(recovered: Posterior) -> None:
+    np.testing.assert_allclose(recovered.covariance(), POPULATION.covariance(), atol=0.15)
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Posterior:
+    rng = np.random.default_rng(1)
+    return fit_population(*answers_of(np.tile(POPULATION.mean, (100, 1)), 40, rng))
+
+
+def test_people_who_hardly_differ_give_a_narrow_prior(narrow: Posterior) -> None:
+    # One person's own answers leave a standard deviation of 0.4; 0.17 measured.
+    assert narrow.std().max() < 0.25
+
+
+def test_a_narrow_prior_does_not_let_few_answers_mislead(narrow: Posterior) -> None:
+    rng = np.random.default_rng(2)
+    rows, answers, people = answers_of(np.tile(POPULATION.mean, (100, 1)), 60, rng)
+    place = np.tile(np.arange(60), 100)
+    loss = {}
+    for count in (0, 5):
+        kept = (place < count) | (place >= 10)
+        asked = place[kept] < count
+        predictions = held_out_probabilities(narrow, rows[kept], answers[kept], people[kept], asked)
+        loss[count] = log_loss(predictions, answers[kept][~asked])
+    assert loss[5] < loss[0] + 0.003  # nats; a prior of standard deviation 1 loses 0.03
+
+
+def test_one_person_is_a_population_of_finite_width() -> None:
+    rng = np.random.default_rng(3)
+    alone = fit_population(*answers_of(np.array([[1.0, -1.0]]), 30, rng))
+    assert 0.1 < alone.std().min() <= alone.std().max() < 1.0
+
+
+def test_a_population_that_said_nothing_keeps_the_initial_spread() -> None:
+    silent = fit_population(np.zeros((4, 2)), np.ones(4), np.arange(4))
+    np.testing.assert_allclose(silent.std(), 1.0, rtol=1e-6)
+
+
+def test_people_who_all_agree_without_exception_give_a_finite_prior() -> None:
+    rows = np.random.default_rng(4).standard_normal((400, 2))
+    unanimous = fit_population(rows, (rows[:, 0] > 0).astype(np.float64), np.repeat(np.arange(20), 20), iterations=20)
+    assert unanimous.mean[0] > 3.0
+    assert np.isfinite(unanimous.precision).all()
+
+
+def test_the_order_of_rows_changes_no_bit_of_the_population() -> None:
+    rng = np.random.default_rng(5)
+    rows, answers, people = answers_of(draw_people(POPULATION, 12, rng), 6, rng)
+    order = rng.permutation(len(rows))
+    one = fit_population(rows, answers, people, iterations=5)
+    other = fit_population(rows[order], answers[order], people[order], iterations=5)
+    assert (one.mean.tobytes(), one.precision.tobytes()) == (other.mean.tobytes(), other.precision.tobytes())
+
+
+def test_the_names_of_people_do_not_matter() -> None:
+    rng = np.random.default_rng(6)
+    rows, answers, people = answers_of(draw_people(POPULATION, 12, rng), 6, rng)
+    one = fit_population(rows, answers, people, iterations=5)
+    other = fit_population(rows, answers, people * -7 + 3, iterations=5)
+    np.testing.assert_allclose(one.precision, other.precision, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("iterations", "shrinkage"), [(0, 10.0), (5, -1.0), (5, float("nan"))])
+def test_settings_that_make_no_sense_are_refused(iterations: int, shrinkage: float) -> None:
+    with pytest.raises(ValueError, match="iterations"):
+        fit_population(np.ones((1, 1)), np.ones(1), np.zeros(1, int), iterations=iterations, shrinkage=shrinkage)
+
+
+def test_a_population_without_comparisons_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        fit_population(np.zeros((0, 2)), np.zeros(0), np.zeros(0, dtype=np.int64))
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.4])
+def test_fitting_people_together_equals_fitting_each_alone(exponent: float) -> None:
+    rng = np.random.default_rng(7)
+    prior, (rows, answers) = random_belief(rng, 4), random_answers(rng, 90, 4)
+    people = rng.integers(0, 9, 90)
+    fit = PeopleProblem(rows, answers, people, exponent=exponent).fit(prior)
+    for index, person in enumerate(fit.ids):
+        own = people == person
+        alone, _ = fit_posterior(prior, rows[own], answers[own], exponent=exponent)
+        np.testing.assert_allclose(fit.means[index], alone.mean, atol=1e-9)
+        np.testing.assert_allclose(fit.precisions[index], alone.precision, atol=1e-9)
+
+
+def test_people_who_answered_only_one_way_converge_together() -> None:
+    rng = np.random.default_rng(8)
+    rows = 1e3 * rng.standard_normal((80, 4))
+    fit = PeopleProblem(rows, (rows.sum(axis=1) > 0).astype(np.float64), np.repeat(np.arange(8), 10)).fit(
+        Posterior(np.full(4, -2.0), np.eye(4))
+    )
+    assert fit.converged.all()
+
+
+def test_refining_ends_at_the_gaussian_whose_mean_balances_prior_and_expected_surprise() -> None:
+    prior, rows, answers = standard_belief(1, 2.0), np.array([[1.5], [1.5]]), np.array([1.0, 1.0])
+    problem = PeopleProblem(rows, answers, np.zeros(2, dtype=np.int64))
+    fit = problem.fit(prior)
+    for _ in range(50):
+        fit = problem.refine(prior, fit)
+    mean, variance = fit.means[0, 0], fit.covariances()[0, 0, 0]
+    surprise = 1.0 - expected_sigmoid(np.array([1.5 * mean]), np.array([1.5**2 * variance]))[0]
+    assert mean / 4.0 == pytest.approx(2 * 1.5 * surprise, abs=1e-4)  # 8 against 32 quadrature points
+
+
+def test_refined_means_are_nearer_the_exact_posterior_than_laplace() -> None:
+    prior, rows, answers = standard_belief(1, 2.0), np.full((3, 1), 1.5), np.ones(3)
+    grid = np.linspace(-12.0, 16.0, 20_001)
+    density = np.exp(-(grid**2) / 8) / (1 + np.exp(-1.5 * grid)) ** 3
+    exact = grid @ density / density.sum()
+    problem = PeopleProblem(rows, answers, np.zeros(3, dtype=np.int64))
+    laplace = problem.fit(prior)
+    refined = laplace
+    for _ in range(20):
+        refined = problem.refine(prior, refined)
+    assert abs(refined.means[0, 0] - exact) < 0.2 * abs(laplace.means[0, 0] - exact)
+
+
+def test_held_out_answers_are_predicted_from_each_persons_own() -> None:
+    rng = np.random.default_rng(9)
+    rows, answers, people = answers_of(draw_people(POPULATION, 5, rng), 12, rng)
+    asked = np.tile(np.arange(12) < 8, 5)
+    found = held_out_probabilities(POPULATION, rows, answers, people, asked, exponent=0.8)
+    expected = []
+    for person in range(5):
+        own = people == person
+        belief, _ = fit_posterior(POPULATION, rows[own & asked], answers[own & asked], exponent=0.8)
+        expected.append(preference_probability(belief, rows[own & ~asked]))
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-9)
+
+
+def test_people_who_were_not_asked_are_predicted_by_the_population() -> None:
+    rng = np.random.default_rng(10)
+    rows, answers, people = answers_of(draw_people(POPULATION, 3, rng), 4, rng)
+    found = held_out_probabilities(POPULATION, rows, answers, people, np.zeros(12, dtype=np.bool_))
+    np.testing.assert_allclose(found, preference_probability(POPULATION, rows), atol=1e-12)
+
+
+def _copied_answers(copies: int) -> tuple[Answers, np.ndarray]:
+    """People who gave every asked answer ``copies`` times, as if each time were news."""
+    rng = np.random.default_rng(11)
+    rows, answers, people = answers_of(draw_people(POPULATION, 100, rng), 20, rng)
+    asked = np.tile(np.arange(20) < 8, 100)
+    repeat = np.where(asked, copies, 1)
+    return tuple(np.repeat(array, repeat, axis=0) for array in (rows, answers, people)), np.repeat(asked, repeat)
+
+
+def test_answers_counted_three_times_are_tempered_to_about_a_third() -> None:
+    data, asked = _copied_answers(3)
+    assert fit_exponent(POPULATION, *data, asked).exponent in (0.2, 0.3, 0.4)
+
+
+def test_honest_answers_need_about_no_tempering() -> None:
+    data, asked = _copied_answers(1)
+    assert fit_exponent(POPULATION, *data, asked).exponent >= 0.8
+
+
+def test_the_chosen_exponent_has_the_lowest_loss() -> None:
+    data, asked = _copied_answers(1)
+    fit = fit_exponent(POPULATION, *data, asked, grid=(0.2, 1.0))
+    assert fit.log_losses[fit.exponent] == min(fit.log_losses.values())
+
+
+def test_fitting_an_exponent_needs_held_out_answers() -> None:
+    with pytest.raises(ValueError, match="out of 'asked'"):
+        fit_exponent(standard_belief(1), np.ones((2, 1)), np.ones(2), np.arange(2), np.ones(2, dtype=np.bool_))
+
+
+def test_a_coin_costs_one_bit_an_answer() -> None:
+    assert log_loss(np.array([0.5, 0.5]), np.array([1.0, 0.5])) == pytest.approx(np.log(2))
+
+
+def test_an_answer_held_for_impossible_costs_a_finite_amount() -> None:
+    assert log_loss(np.array([0.0]), np.array([1.0])) == pytest.approx(-np.log(1e-12), rel=1e-4)
+
+
+def test_overconfident_predictions_are_scaled_down() -> None:
+    answers = np.repeat([1.0, 0.0], [75, 25])
+    assert fit_certainty_scale(np.full(100, 0.9), answers) == pytest.approx(0.5 / 0.8)
+
+
+def test_predictions_worse_than_a_coin_are_worth_nothing() -> None:
+    assert fit_certainty_scale(np.full(4, 0.9), np.zeros(4)) == 0.0
+
+
+def test_predictions_that_claim_nothing_need_no_scale() -> None:
+    assert fit_certainty_scale(np.full(4, 0.5), np.zeros(4)) == 1.0
+
+
+def test_a_scale_needs_answers() -> None:
+    with pytest.raises(ValueError, match="pass one for each"):
+        fit_certainty_scale(np.zeros(0), np.zeros(0))
