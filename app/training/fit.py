@@ -11,13 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from app.entities import Axis
-from app.preferences.logistic import preference_probability
-from app.preferences.population import fit_population
+from app.preferences.population import fit_certainty_scale, fit_population, log_loss
 from app.preferences.posterior import Posterior
 from app.training.axes import find_turn, name_axes
 from app.training.dataset import ComparisonData
 from app.training.factorization import fit_factorization
-from app.training.metrics import log_loss
 from app.training.properties import PropertyScale
 from app.training.replay import RecordedPerson, Replayed, ReplayScores, replay, score
 
@@ -70,7 +68,6 @@ def fit_basis(
     *,
     rank: int,
     scale: PropertyScale,
-    reference: Float64[np.ndarray, "pairs hidden"],
     seed: int,
     served: Bool[np.ndarray, " people"] | None = None,
 ) -> FittedBasis:
@@ -85,7 +82,6 @@ def fit_basis(
         splits: Held-out people and rows.
         rank: K, the number of basis rewards.
         scale: Standardises the properties that name the axes.
-        reference: Feature differences between responses as served, for certainty.
         seed: Seeds everything random.
     """
     rng = np.random.default_rng(seed)
@@ -112,7 +108,7 @@ def fit_basis(
         correlations=correlations,
         prior=prior,
         exponent=exponent,
-        certainty_scale=choose_certainty_scale(calibration, prior, exponent, reference @ heads.T),
+        certainty_scale=choose_certainty_scale(calibration, prior, exponent),
         personal=score([replay(person, prior, exponent) for person in test], rng),
         swapped=score(swapped(test, prior, exponent), rng),
         others=_score_others(data, rewards, splits, use, ~served, rng),
@@ -173,21 +169,14 @@ def choose_exponent(people: Sequence[RecordedPerson], prior: Posterior) -> float
     return min(EXPONENTS, key=cost)
 
 
-def choose_certainty_scale(
-    people: Sequence[RecordedPerson], prior: Posterior, exponent: float, reference: Float64[np.ndarray, "pairs basis"]
-) -> float:
-    """Ratio of the realised to the stated rescaled accuracy on what people were never asked.
-
-    ``reference`` only bounds the ratio: certainty over it must be able to stay within [0, 1].
-    """
-    if not people:
-        return 1.0
+def choose_certainty_scale(people: Sequence[RecordedPerson], prior: Posterior, exponent: float) -> float:
+    """Realised over stated rescaled accuracy, on what people were never asked, questions active."""
     replays = [replay(person, prior, exponent, CALIBRATED_AT) for person in people]
-    pairs = [(p, one.labels) for one in replays for p in one.probabilities.values()]
-    stated = np.mean([np.abs(2 * p - 1).mean() for p, _ in pairs])
-    realised = np.mean([(np.where(p >= 0.5, 2 * y - 1, 1 - 2 * y)).mean() for p, y in pairs])
-    ceiling = 1.0 / max(float(np.abs(2 * preference_probability(prior, reference) - 1).mean()), 1e-6)
-    return float(np.clip(realised / max(stated, 1e-6), 0.2, min(1.5, ceiling)))
+    stated = [p for one in replays for p in one.probabilities.values()]
+    labels = [one.labels for one in replays for _ in one.probabilities]
+    if not labels:
+        return 1.0
+    return max(0.05, fit_certainty_scale(np.concatenate(stated), np.concatenate(labels)))
 
 
 def swapped(people: Sequence[RecordedPerson], prior: Posterior, exponent: float) -> list[Replayed]:

@@ -47,12 +47,6 @@ def auc(probability: Float64[np.ndarray, " n"], label: Float64[np.ndarray, " n"]
     return float(above / (positive.sum() * (~positive).sum()))
 
 
-def log_loss(probability: Float64[np.ndarray, " n"], label: Float64[np.ndarray, " n"]) -> float:
-    """Mean negative log-likelihood in nats; a tie counts half for each side."""
-    p = np.clip(probability, 1e-12, 1 - 1e-12)
-    return float(-(label * np.log(p) + (1 - label) * np.log(1 - p)).mean())
-
-
 def calibration_error(
     probability: Float64[np.ndarray, " n"], label: Float64[np.ndarray, " n"], bins: int = 10
 ) -> float:

@@ -51,7 +51,7 @@ def fit_from_comparisons(
     scale = PropertyScale.of([text for _, text in data.rows])
     chosen = rng.permutation(len(data))[:REFERENCE_PAIRS]
     reference = features[data.first[chosen]] - features[data.second[chosen]]
-    fitted = fit_basis(data, features, Splits.draw(data, rng), rank=rank, scale=scale, reference=reference, seed=seed)
+    fitted = fit_basis(data, features, Splits.draw(data, rng), rank=rank, scale=scale, seed=seed)
     return publish_basis(
         fitted,
         out,
@@ -95,7 +95,6 @@ def bundle_basis(
         Splits.draw(table, rng),
         rank=recipe.rank,
         scale=scale,
-        reference=reference,
         seed=recipe.seed,
         served=served,
     )

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from app.preferences.logistic import preference_probability
+from app.preferences.population import log_loss
 from app.preferences.posterior import Posterior, fit_posterior
 from app.preferences.selection import select_pair
-from app.training.metrics import Interval, accuracy, auc, calibration_error, interval, log_loss
+from app.training.metrics import Interval, accuracy, auc, calibration_error, interval
 
 COUNTS = (0, 1, 3, 5, 10, 20)
 

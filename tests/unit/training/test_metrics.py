@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.metrics import accuracy, auc, calibration_error, interval, log_loss
+from app.training.metrics import accuracy, auc, calibration_error, interval
 
 
 def test_a_tie_in_the_prediction_counts_half():
@@ -23,10 +23,6 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(rows):
         return
     order = np.sign(positive[:, None] - negative[None, :])
     assert auc(scores, labels) == pytest.approx(((order + 1) / 2).mean())
-
-
-def test_log_loss_of_a_coin_is_log_two():
-    assert log_loss(np.full(4, 0.5), np.array([0.0, 1.0, 0.5, 1.0])) == pytest.approx(np.log(2))
 
 
 def test_calibrated_predictions_have_a_small_calibration_error():
