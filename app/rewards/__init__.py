@@ -1,0 +1,1 @@
+"""Learned basis rewards: the artifact on disk, the question pool, and the network that computes them."""

@@ -1,0 +1,108 @@
+"""Pooled features and basis rewards of texts: the same code for both sides of a pair, in training and in serving.
+
+Rows are batched by length, and every distinct prompt is read once however many responses it has. Does not generate.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64
+from torch import Tensor
+
+from app.entities import Conversation
+from app.errors import NonFiniteReward, PromptTooLong
+from app.rewards.artifact import BasisArtifact
+from app.rewards.language import LanguageModel
+from app.rewards.network import KeyValues
+
+Row = tuple[Conversation, str]
+_Ids = tuple[int, ...]
+
+
+def _proceed() -> None:
+    """The check that never stops anything."""
+
+
+def basis_rewards(
+    model: LanguageModel, artifact: BasisArtifact, rows: Sequence[Row], *, check: Callable[[], None] = _proceed
+) -> Float64[np.ndarray, "rows basis"]:
+    """Basis rewards of each (conversation, response): ``heads @ pooled_features + offset``; see ``pooled_features``.
+
+    Raises:
+        PromptTooLong: If a conversation and its response exceed the context.
+        NonFiniteReward: If the network yields values that are not finite.
+    """
+    features = pooled_features(model, rows, check=check).astype(np.float64)
+    rewards: np.ndarray = features @ artifact.heads.astype(np.float64).T + artifact.offset
+    if not np.isfinite(rewards).all():
+        raise NonFiniteReward("A basis reward is not finite; check the model's weights.")
+    return rewards
+
+
+def pooled_features(
+    model: LanguageModel, rows: Sequence[Row], *, batch_tokens: int = 8192, check: Callable[[], None] = _proceed
+) -> Float32[np.ndarray, "rows hidden"]:
+    """Mean over each response's tokens of the last hidden state after the final norm.
+
+    A response without tokens has the state at the last token of its prompt.
+
+    Args:
+        model: The language model.
+        rows: Conversations that end before the response, and the response's text.
+        batch_tokens: Largest number of padded tokens in one forward pass; does not change the result.
+        check: Called before every forward pass; whatever it raises ends the scoring.
+
+    Raises:
+        PromptTooLong: If a conversation and its response exceed the context; nothing is computed then.
+    """
+    encoded = [_encode(model, row) for row in rows]
+    features = np.zeros((len(rows), model.network.shape.hidden), np.float32)
+    prompts = sorted({prompt for prompt, _ in encoded}, key=lambda ids: (len(ids), ids))
+    for batch in _batches(prompts, batch_tokens):
+        check()
+        of_prompt = {prompt: number for number, prompt in enumerate(batch)}
+        lengths = torch.tensor([len(prompt) for prompt in batch], device=model.device)
+        prefix, last_states = model.network.prefill(model.tensor(batch), lengths if len(batch) > 1 else None)
+        members = [number for number, (prompt, _) in enumerate(encoded) if prompt in of_prompt]
+        members.sort(key=lambda number: len(encoded[number][1]))
+        for group in _batches([encoded[number][1] for number in members], batch_tokens):
+            check()
+            chosen, members = members[: len(group)], members[len(group) :]
+            owners = torch.tensor([of_prompt[encoded[number][0]] for number in chosen], device=model.device)
+            pooled = _pool(model, group, owners, prefix, last_states)
+            features[chosen] = pooled.float().cpu().numpy()
+    return features
+
+
+def _encode(model: LanguageModel, row: Row) -> tuple[_Ids, _Ids]:
+    prompt = tuple(model.tokenizer.prompt_ids(row[0]))
+    response = tuple(model.tokenizer.response_ids(row[1]))
+    if len(prompt) + len(response) > model.context:
+        raise PromptTooLong(len(prompt), len(response), model.context)
+    return prompt, response
+
+
+def _batches(sequences: Sequence[_Ids], batch_tokens: int) -> Iterator[Sequence[_Ids]]:
+    """Consecutive groups of sequences sorted by length, each at most ``batch_tokens`` when padded."""
+    start = 0
+    for end in range(1, len(sequences) + 1):
+        if end == len(sequences) or (end + 1 - start) * len(sequences[end]) > batch_tokens:
+            yield sequences[start:end]
+            start = end
+
+
+@torch.inference_mode()
+def _pool(
+    model: LanguageModel, responses: Sequence[_Ids], owners: Tensor, prefix: KeyValues, last_states: Tensor
+) -> Tensor:
+    """Pooled features (rows, hidden) of responses whose prompts are the rows ``owners`` of ``prefix``."""
+    counts = torch.tensor([len(ids) for ids in responses], device=model.device)
+    if not counts.any():
+        return last_states[owners]
+    tokens = model.tensor(responses)
+    cache = model.network.new_cache(*tokens.shape)
+    states = model.network.forward(tokens, cache, prefix if prefix.rows == 1 else prefix.select(owners))
+    kept = torch.arange(tokens.shape[1], device=model.device) < counts[:, None]
+    sums = states.float().mul_(kept[:, :, None]).sum(dim=1)
+    return torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], last_states[owners].float())
