@@ -1,0 +1,122 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.entities import Message, SamplingOptions
+from app.errors import ArtifactIncompatible, Unavailable
+from app.generation.transformers_engine import TransformersEngine, usual_threads
+from app.rewards.artifact import BasisArtifact
+from tests.fakes.tiny_model import write_tiny_model
+
+pytestmark = pytest.mark.anyio
+
+OPTIONS = SamplingOptions(max_tokens=12, temperature=1.0, top_p=0.9, seed=5)
+QUESTION = (Message("user", "What should I cook tonight?"),)
+
+
+@pytest.fixture
+async def engine(checkpoint: Path, basis: BasisArtifact) -> AsyncIterator[TransformersEngine]:
+    engine = TransformersEngine(checkpoint, basis, threads=1, cached_candidates=2)
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+async def test_it_names_the_model_and_the_version_of_its_basis(
+    engine: TransformersEngine, basis: BasisArtifact
+) -> None:
+    assert (engine.model, engine.basis_version) == ("tiny", basis.basis.version)
+
+
+async def test_a_repeated_request_generates_nothing(engine: TransformersEngine) -> None:
+    first = await engine.candidates(QUESTION, 3, OPTIONS)
+    generated = engine.tokens_generated
+    assert await engine.candidates(QUESTION, 3, OPTIONS) == first
+    assert engine.tokens_generated == generated
+
+
+async def test_fewer_candidates_of_a_known_request_generate_nothing(engine: TransformersEngine) -> None:
+    many = await engine.candidates(QUESTION, 3, OPTIONS)
+    generated = engine.tokens_generated
+    few = await engine.candidates(QUESTION, 2, OPTIONS)
+    assert few.candidates == many.candidates[:2]
+    assert engine.tokens_generated == generated
+
+
+async def test_fewer_candidates_of_a_known_request_cost_only_themselves(engine: TransformersEngine) -> None:
+    await engine.candidates(QUESTION, 3, OPTIONS)
+    few = await engine.candidates(QUESTION, 2, OPTIONS)
+    assert few.completion_tokens == sum(one.tokens for one in few.candidates)
+
+
+async def test_the_request_used_longest_ago_is_forgotten_first(engine: TransformersEngine) -> None:
+    for seed in (1, 2, 1, 3):
+        await engine.candidates(QUESTION, 1, replace(OPTIONS, seed=seed))
+    generated = engine.tokens_generated
+    await engine.candidates(QUESTION, 1, replace(OPTIONS, seed=1))
+    assert engine.tokens_generated == generated
+    await engine.candidates(QUESTION, 1, replace(OPTIONS, seed=2))
+    assert engine.tokens_generated > generated
+
+
+async def test_nothing_is_kept_when_the_cache_has_no_room(checkpoint: Path, basis: BasisArtifact) -> None:
+    engine = TransformersEngine(checkpoint, basis, threads=1, cached_candidates=0)
+    await engine.start()
+    first = await engine.candidates(QUESTION, 1, OPTIONS)
+    await engine.candidates(QUESTION, 1, OPTIONS)
+    await engine.close()
+    assert engine.tokens_generated == 2 * first.completion_tokens
+
+
+async def test_a_small_model_is_decoded_by_one_thread_unless_told_otherwise(
+    checkpoint: Path, basis: BasisArtifact
+) -> None:
+    engine = TransformersEngine(checkpoint, basis)
+    await engine.start()
+    threads = await engine._worker.run(lambda check: torch.get_num_threads())
+    await engine.close()
+    assert threads == 1
+
+
+async def test_a_large_model_is_decoded_by_all_threads() -> None:
+    assert usual_threads(hidden=2048, most=8) == 8
+
+
+async def test_an_engine_that_was_not_started_is_not_ready(checkpoint: Path, basis: BasisArtifact) -> None:
+    engine = TransformersEngine(checkpoint, basis)
+    assert not await engine.ready()
+    await engine.close()
+
+
+async def test_a_closed_engine_is_not_ready(checkpoint: Path, basis: BasisArtifact) -> None:
+    engine = TransformersEngine(checkpoint, basis, threads=1)
+    await engine.start()
+    await engine.close()
+    assert not await engine.ready()
+
+
+async def test_a_request_before_the_model_is_loaded_is_turned_away(checkpoint: Path, basis: BasisArtifact) -> None:
+    engine = TransformersEngine(checkpoint, basis)
+    with pytest.raises(Unavailable, match="still loading"):
+        await engine.candidates(QUESTION, 1, OPTIONS)
+    await engine.close()
+
+
+async def test_a_basis_made_for_another_model_stops_the_start(tmp_path: Path, basis: BasisArtifact) -> None:
+    engine = TransformersEngine(write_tiny_model(tmp_path, seed=6), basis, threads=1)
+    with pytest.raises(ArtifactIncompatible, match="was made for model 'tiny'"):
+        await engine.start()
+    await engine.close()
+
+
+async def test_closing_answers_the_requests_under_way(checkpoint: Path, basis: BasisArtifact) -> None:
+    engine = TransformersEngine(checkpoint, basis, threads=1)
+    await engine.start()
+    task = asyncio.create_task(engine.candidates(QUESTION, 2, OPTIONS))
+    await asyncio.sleep(0)
+    await engine.close()
+    assert len((await task).candidates) == 2
