@@ -1,0 +1,105 @@
+"""The database engine and the unit of work over it. Knows no table."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.errors import StorageUnavailable
+from app.ports import PreferenceRepository, QuestionnaireRepository, UserRepository
+from app.storage.repositories import SqlPreferences, SqlQuestionnaires, SqlUsers
+
+BUSY_TIMEOUT_SECONDS = 5
+
+
+class SqlUnitOfWork:
+    """One transaction on one connection, with the repositories that write into it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.users: UserRepository = SqlUsers(connection)
+        self.preferences: PreferenceRepository = SqlPreferences(connection)
+        self.questionnaires: QuestionnaireRepository = SqlQuestionnaires(connection)
+
+    async def commit(self) -> None:
+        """Make everything written so far durable."""
+        await self._connection.commit()
+
+
+class Database:
+    """A pool of connections to SQLite or PostgreSQL that hands out units of work."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _create_engine(url)
+
+    @asynccontextmanager
+    async def begin(self, *, read_only: bool = False) -> AsyncIterator[SqlUnitOfWork]:
+        """Start a transaction; leaving the block without ``commit`` rolls it back."""
+        try:
+            async with self._connect(read_only) as connection:
+                yield SqlUnitOfWork(connection)
+        except SQLAlchemyError as error:
+            raise StorageUnavailable(_explain(error)) from error
+
+    async def ping(self) -> None:
+        """Raise ``StorageUnavailable`` unless the database answers."""
+        try:
+            async with self._connect(read_only=True) as connection:
+                await connection.execute(text("SELECT 1"))
+        except SQLAlchemyError as error:
+            raise StorageUnavailable(_explain(error)) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _connect(self, read_only: bool) -> AsyncIterator[AsyncConnection]:
+        async with self.engine.connect() as connection:
+            if self.engine.dialect.name == "sqlite":
+                await connection.execution_options(attune_begin="BEGIN" if read_only else "BEGIN IMMEDIATE")
+            elif read_only:
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            yield connection
+
+
+def _create_engine(url: str) -> AsyncEngine:
+    """The engine for a database address, with SQLite made durable across kill -9 and power loss."""
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite":
+        return create_async_engine(
+            address, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_SECONDS, connect_args={"connect_timeout": 5}
+        )
+    if address.database:
+        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(address, pool_timeout=BUSY_TIMEOUT_SECONDS)
+    event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    """Leave transactions to us, and every commit on disk before it is acknowledged."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Start the transaction; a writing one takes the write lock at once, so that it never has to upgrade."""
+    connection.exec_driver_sql(connection.get_execution_options().get("attune_begin", "BEGIN IMMEDIATE"))
+
+
+def _explain(error: SQLAlchemyError) -> str:
+    """What went wrong, without the statement and its parameters: those hold what people wrote."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return f"The database did not carry out the request ({type(cause).__name__}); try again in a moment."
