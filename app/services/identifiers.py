@@ -1,0 +1,17 @@
+"""Identifiers of everything the service creates: a prefix and a UUIDv7, so that they sort by time."""
+
+import secrets
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+Prefix = Literal["qnr", "qst", "cmp", "adj", "gen"]
+
+
+def new_id(prefix: Prefix, at: datetime) -> str:
+    """A new identifier, such as ``cmp_019a9e2f5d0c7b3a8f0e6d5c4b3a2918`` (RFC 9562, section 5.7)."""
+    milliseconds = int(at.timestamp() * 1000)
+    value = (milliseconds << 80) | secrets.randbits(80)
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return f"{prefix}_{UUID(int=value).hex}"

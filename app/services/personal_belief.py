@@ -1,0 +1,60 @@
+"""Whose coefficients answer a request: the person's, or the population's."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from app.entities import Basis, Contribution
+from app.errors import UserNotFound
+from app.ports import BasisRegistry
+from app.preferences.choice import contributions
+from app.preferences.posterior import Posterior
+from app.services.estimate_preferences import EstimatePreferences
+
+OnMissingUser = Literal["error", "prior"]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Coefficients to use, and whether the person agrees to their use."""
+
+    posterior: Posterior
+    basis: Basis
+    consent: bool = True
+
+
+@dataclass(frozen=True)
+class PersonalBelief:
+    """Find the coefficients for a request; someone unknown, or without consent, gets the population's."""
+
+    registry: BasisRegistry
+    estimate: EstimatePreferences
+
+    async def __call__(self, user_id: str | None, on_missing_user: OnMissingUser = "error") -> Belief:
+        """The belief; raises ``UserNotFound`` unless the caller asked for the population's in that case."""
+        basis = self.registry.basis
+        if user_id is None:
+            return Belief(basis.prior, basis)
+        try:
+            estimate = await self.estimate(user_id)
+        except UserNotFound:
+            if on_missing_user == "error":
+                raise
+            return Belief(basis.prior, basis)
+        if not estimate.user.consent:
+            return Belief(estimate.basis.prior, estimate.basis, consent=False)
+        return Belief(estimate.posterior, estimate.basis)
+
+
+def explain(
+    belief: Belief, chosen: Float64[np.ndarray, " basis"], baseline: Float64[np.ndarray, " basis"]
+) -> tuple[Contribution, ...]:
+    """Each axis' part in the margin of ``chosen`` over ``baseline``, the largest first."""
+    parts = contributions(belief.posterior, chosen, baseline)
+    found = [
+        Contribution(axis.label, float(coefficient), float(reward), float(part))
+        for axis, coefficient, reward, part in zip(belief.basis.axes, belief.posterior.mean, chosen, parts, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda contribution: -abs(contribution.contribution)))

@@ -1,0 +1,71 @@
+"""A real ``attune serve`` in a process of its own, with the scripted engine, that a test may kill."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+
+START_SECONDS = 60.0
+
+
+class ServedProcess:
+    """Start with ``start``; ``directory`` is its working directory, which keeps its data between starts."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.directory = directory
+        self.port = _free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ATTUNE_")}
+        self._environment = {**kept, "ATTUNE_ENGINE__BACKEND": "scripted", "OMP_NUM_THREADS": "1", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "ServedProcess":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log.txt").read_text()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "app.cli", "serve", "--port", str(self.port)]
+        with (self.directory / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.directory, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if httpx2.get(f"{self.address}/readyz", timeout=5).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.1)
+        raise AssertionError(f"the service did not become ready:\n{self.log[-4000:]}")
+
+    def kill(self) -> None:
+        """Without a chance to finish anything."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """As an operator would."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=30)
+            self._process = None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
