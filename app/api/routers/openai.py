@@ -1,0 +1,60 @@
+"""The routes that OpenAI's clients call."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response as HttpResponse
+
+from app.api.dependencies import MetricsOf, ServicesOf
+from app.api.error_handlers import error_body, failure_of, request_id_of
+from app.api.openai_schemas import ChatBody, completion, completion_events, model_object
+from app.api.streaming import event, stream_events, unless_client_leaves
+from app.errors import AttuneError, ModelNotFound
+from app.services.respond import Response
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+@router.post("/chat/completions", response_model=None)
+async def chat_completions(request: Request, body: ChatBody, services: ServicesOf, metrics: MetricsOf) -> HttpResponse:
+    """A chat completion; best-of-n for a person with the personal model, or with ``personalization``."""
+    if body.model not in services.models:
+        raise ModelNotFound(body.model, services.models)
+    body.check()
+    created = datetime.now(UTC)
+    personalization = body.how_personal(personal_model=body.model != services.model)
+    work = services.respond(body.conversation(), personalization, body.sampling())
+    headers = {"x-ignored-fields": ", ".join(body.ignored())} if body.ignored() else {}
+    if not body.stream:
+        response = await unless_client_leaves(request, work)
+        metrics.response(response)
+        return JSONResponse(completion(response, body, created), headers=headers)
+
+    def render(response: Response) -> Iterator[bytes]:
+        metrics.response(response)
+        return completion_events(response, body, created)
+
+    def fail(error: AttuneError) -> bytes:
+        return event(error_body(failure_of(error), request.url.path, request_id_of(request)))
+
+    stream = await stream_events(work, render, fail)
+    stream.headers.update(headers)
+    return stream
+
+
+@router.get("/models")
+async def list_models(request: Request, services: ServicesOf) -> dict[str, Any]:
+    """The base model and its personal form."""
+    created = request.app.state.started_at
+    return {"object": "list", "data": [model_object(name, created) for name in services.models]}
+
+
+@router.get("/models/{model:path}")
+async def get_model(model: str, request: Request, services: ServicesOf) -> dict[str, Any]:
+    """One model."""
+    if model not in services.models:
+        raise ModelNotFound(model, services.models)
+    return model_object(model, request.app.state.started_at)

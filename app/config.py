@@ -1,0 +1,162 @@
+"""Settings, and the only reader of the environment. Knows what a setting means, not what is built from it."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigurationError
+
+PREFIX = "ATTUNE_"
+TEST_PREFIX = "ATTUNE_TEST_"  # settings of the test suite, which a service started from the same shell may see
+BUNDLED = Path(__file__).parent / "bundled"
+EMBEDDED_DATABASE = Path(".attune") / "attune.db"
+
+
+class EngineSettings(BaseModel):
+    """The engine that generates and scores."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: Literal["transformers", "scripted"] = "transformers"
+    model: Path = BUNDLED / "model"
+    basis: Path = BUNDLED / "basis"
+    pool: Path = BUNDLED / "pool"
+    threads: int | None = Field(default=None, ge=1, le=256)
+    queue_size: int = Field(default=32, ge=1, le=10_000)
+    timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+    cached_candidates: int = Field(default=256, ge=0, le=1_000_000)
+
+
+class AuthSettings(BaseModel):
+    """Who may call the service. Without a choice, a token is needed except in the embedded default on loopback."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    required: bool | None = None
+    token: SecretStr | None = Field(default=None, min_length=16)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, by ``ATTUNE_…`` variables nested with ``__``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    database_url: SecretStr | None = None
+    shutdown_seconds: int = Field(default=30, ge=1, le=3600)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    engine: EngineSettings = EngineSettings()
+    auth: AuthSettings = AuthSettings()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the service keeps its own SQLite file, and migrates it itself."""
+        return self.database_url is None
+
+    @property
+    def database(self) -> str:
+        """Address of the database in SQLAlchemy's form, with an asynchronous driver."""
+        if self.database_url is None:
+            return f"sqlite+aiosqlite:///{EMBEDDED_DATABASE.absolute()}"
+        return _with_driver(self.database_url.get_secret_value())
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token that callers must send; None where anybody may call."""
+        return self.auth.token.get_secret_value() if self.auth.token and self.auth_required else None
+
+    @property
+    def auth_required(self) -> bool:
+        """Whether callers need a token."""
+        if self.auth.required is not None:
+            return self.auth.required
+        return self.auth.token is not None or not (self.embedded and _is_loopback(self.host))
+
+    def redacted(self) -> dict[str, Any]:
+        """All settings for printing; secrets show as asterisks."""
+        return self.model_dump(mode="json")
+
+
+def load_settings(*, needs_token: bool = True, **overrides: object) -> Settings:
+    """Read and check the settings; raises ``ConfigurationError`` with the remedy.
+
+    ``overrides`` that are not None go before the environment; without ``needs_token`` nobody is going to be served.
+    """
+    _refuse_unknown(os.environ)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    if needs_token:
+        _check_auth(settings)
+    return settings
+
+
+def known_variables() -> list[str]:
+    """Every ``ATTUNE_…`` variable that means something."""
+    names = []
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += [f"{PREFIX}{name}__{nested}".upper() for nested in field.annotation.model_fields]
+        else:
+            names.append(f"{PREFIX}{name}".upper())
+    return sorted(names)
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = known_variables()
+    for name in sorted(environment):
+        upper = name.upper()
+        if upper.startswith(PREFIX) and not upper.startswith(TEST_PREFIX) and upper not in known:
+            nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)[0]
+            raise ConfigurationError(f"Unknown variable {name}; the nearest known one is {nearest}.")
+
+
+def _check_auth(settings: Settings) -> None:
+    if settings.auth.required is False and not (settings.embedded and _is_loopback(settings.host)):
+        raise ConfigurationError(
+            f"{PREFIX}AUTH__REQUIRED=false works only with the embedded database on a loopback host, not on "
+            f"'{settings.host}'; leave it out and set {PREFIX}AUTH__TOKEN, or unset {PREFIX}DATABASE_URL and listen "
+            f"on 127.0.0.1."
+        )
+    if settings.auth_required and settings.auth.token is None:
+        raise ConfigurationError(
+            f"Callers need a token here and none is set; set {PREFIX}AUTH__TOKEN to a secret of at least 16 "
+            f"characters, for example the output of 'openssl rand -hex 32'."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _with_driver(url: str) -> str:
+    """Name the asynchronous driver, which people leave out."""
+    drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in drivers:
+        raise ConfigurationError(
+            f"{PREFIX}DATABASE_URL must look like postgresql://user@host:5432/name or sqlite:///path."
+        )
+    return f"{drivers[scheme.split('+')[0]]}://{rest}"
+
+
+def _explain(error: ValidationError) -> str:
+    """One line a setting, by the name of its variable and without its value."""
+    lines = [
+        f"{PREFIX}{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
+    ]
+    return "; ".join(lines) + "."

@@ -1,0 +1,113 @@
+"""Builds the engine that the settings name, with the basis and the question pool that belong to it.
+
+The engines' own modules are imported only when chosen: the scripted one starts on a machine without torch.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from app.api.metrics import EngineCounters
+from app.config import EngineSettings
+from app.entities import Axis, Basis, CandidatePair, Message, QuestionPool, SamplingOptions
+from app.ports import Decoder
+from app.preferences.posterior import Posterior
+
+SCRIPTED_AXES = ("length", "warmth", "detail", "play")
+SCRIPTED_MEAN = (0.4, 0.2, 0.1, -0.2)
+SCRIPTED_TOPICS = {
+    "home": ("How do I keep a plant alive?", "What can I cook tonight?", "How do I tidy a small room?"),
+    "work": ("How do I say no politely?", "How do I begin a long report?", "How do I run a short meeting?"),
+    "free time": ("What should I read next?", "How do I plan a weekend walk?", "How do I start to draw?"),
+    "people": ("How do I thank a neighbour?", "How do I comfort a friend?", "How do I meet new people?"),
+}
+SCRIPTED_RESPONSES = 5
+
+
+class Engine(Decoder, EngineCounters, Protocol):
+    """A decoder with a beginning, an end and counters."""
+
+    async def start(self) -> None:
+        """Load everything; raises ``ArtifactError``."""
+
+    async def close(self) -> None:
+        """Finish what runs, then stop."""
+
+
+@dataclass(frozen=True)
+class ActiveBasis:
+    """Implements ``ports.BasisRegistry`` with one basis for the life of the process."""
+
+    basis: Basis
+    pool: QuestionPool
+
+
+async def open_engine(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
+    """The engine, started, and its basis; raises ``ArtifactError`` where they do not fit together."""
+    return await (_open_scripted(settings) if settings.backend == "scripted" else _open_transformers(settings))
+
+
+async def _open_transformers(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
+    from app.generation.transformers_engine import TransformersEngine
+    from app.rewards.artifact import load_basis
+    from app.rewards.pool import load_pool
+
+    artifact = load_basis(settings.basis)
+    active = ActiveBasis(artifact.basis, load_pool(settings.pool, artifact.basis))
+    engine = TransformersEngine(
+        settings.model,
+        artifact,
+        threads=settings.threads,
+        queue_size=settings.queue_size,
+        timeout_seconds=settings.timeout_seconds,
+        cached_candidates=settings.cached_candidates,
+    )
+    try:
+        await engine.start()
+    except BaseException:
+        await engine.close()
+        raise
+    return engine, active
+
+
+async def _open_scripted(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
+    from app.generation.scripted import ScriptedEngine
+
+    engine = ScriptedEngine(
+        size=len(SCRIPTED_AXES), queue_size=settings.queue_size, timeout_seconds=settings.timeout_seconds
+    )
+    await engine.start()
+    return engine, await scripted_basis(engine)
+
+
+async def scripted_basis(decoder: Decoder) -> ActiveBasis:
+    """A basis and a pool for the scripted engine: responses drawn by it, with the rewards that it gives them."""
+    pool = await _scripted_pool(decoder)
+    size = pool.differences.shape[1]
+    basis = Basis(
+        version=decoder.basis_version,
+        model=decoder.model,
+        axes=tuple(
+            Axis(i, SCRIPTED_AXES[i], f"more {SCRIPTED_AXES[i]}", f"less {SCRIPTED_AXES[i]}") for i in range(size)
+        ),
+        prior=Posterior(mean=np.array(SCRIPTED_MEAN[:size]), precision=np.eye(size)),
+        exponent=1.0,
+        reference=pool.differences,
+        certainty_scale=1.0,
+    )
+    return ActiveBasis(basis, pool)
+
+
+async def _scripted_pool(decoder: Decoder) -> QuestionPool:
+    options = SamplingOptions(max_tokens=60, temperature=1.0, top_p=1.0, seed=0)
+    pairs: list[CandidatePair] = []
+    differences = []
+    prompts = [(topic, prompt) for topic, prompts in SCRIPTED_TOPICS.items() for prompt in prompts]
+    for number, (topic, prompt) in enumerate(prompts):
+        drawn = (await decoder.candidates((Message("user", prompt),), SCRIPTED_RESPONSES, options)).candidates
+        for i, first in enumerate(drawn):
+            for second in drawn[i + 1 :]:
+                pairs.append(CandidatePair(len(pairs), topic, f"prompt-{number}", prompt, first.text, second.text))
+                differences.append(first.basis_rewards - second.basis_rewards)
+    return QuestionPool(decoder.basis_version, tuple(pairs), np.array(differences))

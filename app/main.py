@@ -1,0 +1,157 @@
+"""Builds the application: every object in the lifespan, closed in reverse order of creation."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
+
+from app.api import error_handlers
+from app.api.dependencies import ReadinessCheck, Services
+from app.api.metrics import Metrics
+from app.api.middleware import BearerToken, BodyLimit, RequestContext
+from app.api.routers import comparisons, generations, openai, operations, preferences, questionnaires, users
+from app.config import Settings
+from app.engines import ActiveBasis, Engine, open_engine
+from app.errors import ArtifactIncompatible, AttuneError, ConfigurationError, StorageUnavailable, Unavailable
+from app.services.adjust_preferences import AdjustPreferences
+from app.services.answer_question import AnswerQuestion
+from app.services.delete_user import DeleteUser
+from app.services.estimate_preferences import EstimatePreferences
+from app.services.export_user import ExportUser
+from app.services.finish_questionnaire import FinishQuestionnaire
+from app.services.get_questionnaire import GetQuestionnaire
+from app.services.get_user import GetUser
+from app.services.personal_belief import PersonalBelief
+from app.services.put_user import PutUser
+from app.services.rank import RankResponses
+from app.services.record_comparisons import RecordComparisons
+from app.services.reset_preferences import ResetPreferences
+from app.services.respond import Respond
+from app.services.start_questionnaire import StartQuestionnaire
+from app.storage.database import Database
+from app.storage.migrations import current_revision, newest_revision, upgrade
+
+ROUTERS = (users, preferences, questionnaires, comparisons, generations, openai)
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service; it opens its database and its engine when it starts."""
+    release = version("attune")
+    app = FastAPI(
+        title="attune",
+        version=release,
+        summary="Answers in each person's taste, learned from a few questions.",
+        lifespan=_lifespan(settings),
+    )
+    app.state.metrics = Metrics(release)
+    app.state.started_at = utc_now()
+    app.state.start_error = None
+    error_handlers.install(app)
+    bearer = Security(HTTPBearer(auto_error=False, description="The service's token, where one is set."))
+    for resource in ROUTERS:
+        app.include_router(resource.router, dependencies=[bearer])
+    app.include_router(operations.router)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(BearerToken, token=settings.token)
+    app.add_middleware(RequestContext, metrics=app.state.metrics)
+    return app
+
+
+def utc_now() -> datetime:
+    """The clock of the service."""
+    return datetime.now(UTC)
+
+
+def _lifespan(settings: Settings) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            database = Database(settings.database)
+            stack.push_async_callback(database.close)
+            try:
+                await _prepare(database, embedded=settings.embedded)
+                engine, active = await open_engine(settings.engine)
+                stack.push_async_callback(engine.close)
+                _check_fit(engine, active)
+            except AttuneError as error:
+                app.state.start_error = error
+                raise
+            app.state.metrics.watch(engine)
+            app.state.services = build_services(database, engine, active)
+            yield
+
+    return lifespan
+
+
+async def _prepare(database: Database, *, embedded: bool) -> None:
+    """Migrate the service's own file; refuse anybody else's database that is not at this release's schema."""
+    if embedded:
+        await upgrade(database)
+        return
+    found, expected = await current_revision(database), newest_revision()
+    if found != expected:
+        raise ConfigurationError(
+            f"The database is at schema {found or 'none'}, this release needs {expected}; run 'attune migrate'."
+        )
+
+
+def _check_fit(engine: Engine, active: ActiveBasis) -> None:
+    """Engine, basis and pool must speak of the same basis rewards."""
+    versions = {engine.basis_version, active.basis.version, active.pool.basis_version}
+    if len(versions) > 1:
+        raise ArtifactIncompatible(f"Engine, basis and pool have different versions: {', '.join(sorted(versions))}.")
+
+
+def build_services(database: Database, engine: Engine, active: ActiveBasis) -> Services:
+    """Every use case, with the ports it needs."""
+    begin, clock, rng = database.begin, utc_now, np.random.default_rng()
+    estimate = EstimatePreferences(begin, active, engine)
+    belief = PersonalBelief(active, estimate)
+    return Services(
+        model=engine.model,
+        put_user=PutUser(begin, clock),
+        get_user=GetUser(begin),
+        delete_user=DeleteUser(begin, clock),
+        export_user=ExportUser(begin, estimate),
+        estimate_preferences=estimate,
+        adjust_preferences=AdjustPreferences(begin, active, estimate, clock),
+        reset_preferences=ResetPreferences(begin, active, clock),
+        start_questionnaire=StartQuestionnaire(begin, active, estimate, clock, rng),
+        get_questionnaire=GetQuestionnaire(begin, active),
+        answer_question=AnswerQuestion(begin, active, engine, estimate, clock, rng),
+        finish_questionnaire=FinishQuestionnaire(begin, active),
+        record_comparisons=RecordComparisons(begin, active, engine, clock),
+        respond=Respond(belief, engine, clock, rng),
+        rank=RankResponses(belief, engine),
+        readiness=readiness_checks(database, engine, active),
+    )
+
+
+def readiness_checks(database: Database, engine: Engine, active: ActiveBasis) -> dict[str, ReadinessCheck]:
+    """What ``/readyz`` looks at."""
+
+    async def reachable() -> str:
+        await database.ping()
+        return "answers"
+
+    async def schema() -> str:
+        found, expected = await current_revision(database), newest_revision()
+        if found != expected:
+            raise StorageUnavailable(f"at {found or 'none'}, needs {expected}; run 'attune migrate'")
+        return f"at {found}"
+
+    async def loaded() -> str:
+        if not await engine.ready():
+            raise Unavailable(f"{engine.model} is not loaded")
+        return f"{engine.model} is loaded"
+
+    async def basis() -> str:
+        _check_fit(engine, active)
+        return f"{active.basis.version} with {len(active.basis.axes)} axes and {len(active.pool.pairs)} pairs"
+
+    return {"database": reachable, "schema": schema, "engine": loaded, "basis": basis}

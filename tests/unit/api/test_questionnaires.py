@@ -1,0 +1,59 @@
+import httpx2
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+
+async def start(http: httpx2.AsyncClient, user: str, **options: object) -> dict[str, object]:
+    response = await http.post("/v1/questionnaires", json={"user_id": user, **options})
+    assert response.status_code == 201
+    assert response.headers["location"] == f"/v1/questionnaires/{response.json()['id']}"
+    return response.json()
+
+
+async def answer(http: httpx2.AsyncClient, state: dict, preferred: str) -> httpx2.Response:
+    body = {"question_id": state["question"]["id"], "preferred": preferred, "latency_ms": 1200}
+    return await http.post(f"/v1/questionnaires/{state['id']}/answers", json=body)
+
+
+async def test_a_questionnaire_has_every_field_of_the_contract(http: httpx2.AsyncClient, user: str) -> None:
+    state = await start(http, user)
+    assert set(state) == {"id", "user_id", "status", "stop_reason", "progress", "question"}
+    assert set(state["progress"]) == {"answered", "expected_remaining", "certainty"}
+    assert set(state["question"]) == {"id", "prompt", "first", "second", "expected_information_bits"}
+
+
+async def test_answering_every_question_ends_the_questionnaire(http: httpx2.AsyncClient, user: str) -> None:
+    state = await start(http, user, max_questions=4)
+    for preferred in ["first", "second", "tie", "skip"]:
+        state = (await answer(http, state, preferred)).json()
+    assert (state["status"], state["stop_reason"], state["question"]) == ("complete", "max_questions", None)
+    preferences = (await http.get(f"/v1/users/{user}/preferences")).json()
+    assert preferences["comparisons"] == 3
+
+
+async def test_the_current_question_stays_until_it_is_answered(http: httpx2.AsyncClient, user: str) -> None:
+    state = await start(http, user)
+    path = f"/v1/questionnaires/{state['id']}"
+    assert (await http.get(path)).json() == (await http.get(path)).json() == state
+
+
+async def test_the_same_answer_twice_is_harmless_and_another_is_a_conflict(http: httpx2.AsyncClient, user: str) -> None:
+    state = await start(http, user)
+    once, twice, other = [await answer(http, state, given) for given in ("first", "first", "second")]
+    assert (once.status_code, twice.status_code, other.status_code) == (200, 200, 409)
+    assert twice.json() == once.json()
+    assert (other.json()["code"], other.headers["x-should-retry"]) == ("question_already_answered", "false")
+
+
+async def test_finishing_early_is_told_in_the_metrics(http: httpx2.AsyncClient, user: str) -> None:
+    counter = 'attune_questionnaire_outcomes_total{stop_reason="finished_by_caller"}'
+
+    async def finished() -> float:
+        lines = (await http.get("/metrics")).text.splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(counter))
+
+    before, state = await finished(), await start(http, user)
+    for _ in range(2):
+        await http.post(f"/v1/questionnaires/{state['id']}/finish")
+    assert await finished() == before + 1
