@@ -1,0 +1,1 @@
+"""Commands of ``attune`` beyond serve and migrate, one file each; heavy libraries are imported inside."""
