@@ -1,0 +1,71 @@
+"""Callers who do the same thing at the same moment, against real databases."""
+
+import asyncio
+
+import pytest
+
+from app.engines import scripted_basis
+from app.errors import AttuneError, PreferencesChanged, QuestionAlreadyAnswered
+from app.generation.scripted import ScriptedEngine
+from app.main import build_services
+from app.services.answer_question import GivenAnswer
+from app.services.put_user import UserChanges
+from app.storage.database import Database
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def services(database: Database):
+    engine = ScriptedEngine()
+    services = build_services(database, engine, await scripted_basis(engine))
+    await services.put_user("ada", UserChanges(frozenset()))
+    return services
+
+
+async def outcomes(*calls) -> list[object]:
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_two_different_answers_to_one_question_at_once_store_exactly_one(services) -> None:
+    for _ in range(5):
+        state = await services.start_questionnaire("ada", 10)
+        answers = [GivenAnswer(state.question.id, preferred) for preferred in ("first", "second")]
+        before = (await services.estimate_preferences("ada")).comparisons
+        results = await outcomes(*(services.answer_question(state.questionnaire.id, given) for given in answers))
+        assert sum(isinstance(result, QuestionAlreadyAnswered) for result in results) == 1, results
+        assert (await services.estimate_preferences("ada")).comparisons == before + 1
+        after = await services.get_questionnaire(state.questionnaire.id)
+        assert len(after.questionnaire.questions) == 2
+
+
+async def test_the_same_answer_many_times_at_once_is_one_answer(services) -> None:
+    state = await services.start_questionnaire("ada", 10)
+    given = GivenAnswer(state.question.id, "first")
+    results = await outcomes(*(services.answer_question(state.questionnaire.id, given) for _ in range(6)))
+    assert not [result for result in results if isinstance(result, AttuneError)]
+    assert (await services.estimate_preferences("ada")).comparisons == 1
+
+
+async def test_of_two_adjustments_of_one_state_only_one_is_made(services) -> None:
+    version = await services.estimate_preferences.version("ada")
+    results = await outcomes(*(services.adjust_preferences("ada", [(0, 1.0)], version) for _ in range(2)))
+    assert sum(isinstance(result, PreferencesChanged) for result in results) == 1, results
+
+
+async def test_answers_in_two_questionnaires_at_once_are_both_kept(services) -> None:
+    states = [await services.start_questionnaire("ada", 10) for _ in range(2)]
+    results = await outcomes(
+        *(services.answer_question(state.questionnaire.id, GivenAnswer(state.question.id, "first")) for state in states)
+    )
+    assert not [result for result in results if isinstance(result, BaseException)], results
+    assert (await services.estimate_preferences("ada")).comparisons == 2
+
+
+async def test_an_answer_while_its_person_is_erased_leaves_nothing_behind(services) -> None:
+    state = await services.start_questionnaire("ada", 10)
+    given = GivenAnswer(state.question.id, "first")
+    await outcomes(services.answer_question(state.questionnaire.id, given), services.delete_user("ada"))
+    _, created = await services.put_user("ada", UserChanges(frozenset()))
+    assert created
+    assert (await services.estimate_preferences("ada")).comparisons == 0
