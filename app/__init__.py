@@ -1,0 +1,1 @@
+"""attune: answers in each person's taste, learned from a few questions."""

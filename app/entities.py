@@ -137,10 +137,12 @@ class Question:
 
     @property
     def first(self) -> str:
+        """The response on the first side as shown."""
         return self.pair.second if self.swapped else self.pair.first
 
     @property
     def second(self) -> str:
+        """The response on the second side as shown."""
         return self.pair.first if self.swapped else self.pair.second
 
 

@@ -17,7 +17,7 @@ Check = Callable[[], None]
 Work = Callable[[Check], Result]
 
 
-class Abandoned(Exception):  # noqa: N818 - not an error: nobody waits for the result any more
+class Abandoned(Exception):
     """Raised by a check inside the worker to end work that nobody waits for; it never reaches a caller."""
 
 

@@ -30,6 +30,7 @@ def attune(*arguments, stdin=""):
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
         env=environment | {"COLUMNS": "120"},
     )
 
