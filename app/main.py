@@ -8,6 +8,7 @@ from importlib.metadata import version
 import numpy as np
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 
 from app.api import error_handlers
 from app.api.dependencies import ReadinessCheck, Services
@@ -40,9 +41,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service; it opens its database and its engine when it starts."""
+    """The service; it opens its database and its engine when it starts. Its ``/docs`` need no other host."""
     release = version("attune")
-    app = FastAPI(
+    app = FastAPIOffline(
         title="attune",
         version=release,
         summary="Answers in each person's taste, learned from a few questions.",
