@@ -46,6 +46,7 @@ format: $(VENV)/.test
 bench: $(VENV)/.test
 	@$(BIN)/python benchmarks/decoding.py
 	@$(BIN)/python benchmarks/preferences.py
+	@$(BIN)/python benchmarks/service.py
 
 clean:
 	rm -rf $(VENV) .attune .pytest_cache .mypy_cache .ruff_cache .hypothesis
