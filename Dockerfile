@@ -1,7 +1,7 @@
-# Two images from one file: `--target api` has no torch; `--target service` runs the engine in process.
+# Two images from one file: `--target api` has no torch (it migrates); `--target service` runs the engine in process.
 FROM python:3.12-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN useradd --system --uid 10001 --create-home attune
+RUN useradd --system --uid 10001 --create-home attune && install -d -o attune /srv/attune/.attune
 WORKDIR /srv/attune
 COPY pyproject.toml README.md LICENSE NOTICE alembic.ini ./
 COPY migrations ./migrations
@@ -10,9 +10,8 @@ COPY app ./app
 FROM base AS api
 RUN pip install --editable .
 USER attune
-EXPOSE 8000
 ENTRYPOINT ["attune"]
-CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["--help"]
 
 FROM base AS service
 RUN pip install torch==2.13.0 && pip install --editable '.[engine]'

@@ -1,6 +1,6 @@
 # attune: `make run` starts the service, `make test` tests everything that can be tested here.
 PORT ?= 8000
-HOST ?= 127.0.0.1
+HOST := 127.0.0.1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -9,11 +9,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 setup: $(VENV)/.serve
 
-# The processor-only build of torch is enough; pip takes it from wherever it is configured to look.
+# The processor-only build of torch is enough; TORCH_OPTIONS may tell pip where to look for it.
 $(VENV)/.serve: pyproject.toml
 	@bash deploy/make_venv.sh $(VENV)
 	@echo "Installing attune and its libraries (once, some minutes) …"
-	@$(PIP) torch==2.13.0
+	@$(PIP) $(TORCH_OPTIONS) torch==2.13.0
 	@$(PIP) --editable '.[engine]'
 	@touch $@
 
@@ -49,4 +49,4 @@ bench: $(VENV)/.test
 	@$(BIN)/python benchmarks/service.py
 
 clean:
-	rm -rf $(VENV) .attune .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates a virtual environment with the newest suitable Python (3.11 to 3.13) at $1.
+# Creates a virtual environment with a suitable Python (3.12 first, then 3.13 and 3.11) at $1.
 set -euo pipefail
 target=$1
 

@@ -40,10 +40,13 @@ if [ "$(id -u)" = 0 ]; then
   as_owner=(runuser -u postgres --)
 fi
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+stop() {
+  (cd / && "${as_owner[@]}" "$binaries/pg_ctl" -D "$directory/data" -m immediate stop >/dev/null 2>&1)
+  rm -rf "$directory"
+}
+trap stop EXIT
 (cd / && "${as_owner[@]}" "$binaries/initdb" -D "$directory/data" -U postgres -A trust >/dev/null \
   && "${as_owner[@]}" "$binaries/pg_ctl" -D "$directory/data" -w -l "$directory/log" \
     -o "-p $port -k $directory -c listen_addresses=127.0.0.1 -c fsync=off" start >/dev/null \
   && "${as_owner[@]}" "$binaries/createdb" -h 127.0.0.1 -p "$port" -U postgres test) || { cat "$directory/log" >&2; exit 1; }
-stop() { (cd / && "${as_owner[@]}" "$binaries/pg_ctl" -D "$directory/data" -m immediate stop >/dev/null); rm -rf "$directory"; }
-trap stop EXIT
 ATTUNE_TEST_POSTGRES_URL=postgresql+psycopg://postgres@127.0.0.1:$port/test "$@"

@@ -27,12 +27,11 @@ def fit(
 
     Example: attune basis fit --data comparisons.jsonl --out bases/mine --rank 8
     """
-    import torch
-
     from app.training.dataset import read_comparisons
     from app.training.recipes import fit_from_comparisons
+    from app.training.threads import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     skipped: list[str] = []
     comparisons = read_comparisons(data, skip_invalid=skip_invalid, skipped=skipped)
     for fault in skipped:
@@ -57,11 +56,10 @@ def bundle(
 
     Example: attune basis bundle --data data
     """
-    import torch
-
     from app.training.recipes import BundleRecipe, bundle_basis
+    from app.training.threads import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     recipe = BundleRecipe(rank=rank, people=people, prompts=prompts, seed=seed)
     with typer.progressbar(length=prompts, label="prompts") as bar:
         artifact, pairs = bundle_basis(data, model, out, recipe, lambda: bar.update(1))

@@ -13,6 +13,7 @@ from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from app.commands.local_service import local_service
 
@@ -36,7 +37,15 @@ def demo(
         local_service() if url is None else nullcontext(url) as address,
         httpx2.Client(base_url=address, timeout=60) as http,
     ):
-        Demo(http, console, seed).run(questions)
+        try:
+            Demo(http, console, seed).run(questions)
+        except RequestRefused as refusal:
+            console.print(Text(str(refusal), style="red"))
+            raise typer.Exit(1) from None
+
+
+class RequestRefused(Exception):
+    """The service refused a request; the message is what it said."""
 
 
 class Demo:
@@ -45,6 +54,7 @@ class Demo:
     def __init__(self, http: httpx2.Client, console: Console, seed: int) -> None:
         self.http, self.console, self.seed = http, console, seed
         self.user_id = f"demo-{uuid4().hex[:8]}"
+        self.ended = False
 
     def run(self, questions: int) -> None:
         """Questionnaire, then prompts until the person has seen enough."""
@@ -62,15 +72,18 @@ class Demo:
             self._show_estimate()
         self.console.print(f"\n[green]Done[/green] ({state['stop_reason']}).\n")
         while prompt := self._input("Ask something (empty line to leave): "):
-            self._compare(prompt)
+            try:
+                self._compare(prompt)
+            except RequestRefused as refusal:
+                self.console.print(Text(str(refusal), style="red"))
 
     def _ask(self, question: dict[str, Any], progress: dict[str, Any]) -> str | None:
         number, total = progress["answered"] + 1, progress["answered"] + progress["expected_remaining"]
         self.console.rule(f"question {number} of about {total}")
-        self.console.print(f"[b]{question['prompt']}[/b]\n")
+        self.console.print(Text(question["prompt"], style="bold"), "\n")
         self._side_by_side(("1", question["first"]), ("2", question["second"]))
         while (key := self._input("> ").lower()) not in KEYS:
-            if key in ("q", ""):
+            if key == "q" or self.ended:
                 return None
             self.console.print("Type 1, 2, t, s or q.")
         return KEYS[key]
@@ -99,20 +112,19 @@ class Demo:
 
     def _side_by_side(self, *texts: tuple[str, str]) -> None:
         width = max(30, self.console.width // len(texts) - 2)
-        self.console.print(Columns([Panel(text, title=title, width=width) for title, text in texts]))
+        self.console.print(Columns([Panel(Text(text), title=title, width=width) for title, text in texts]))
 
     def _input(self, prompt: str) -> str:
         try:
             return self.console.input(prompt).strip()
         except EOFError:
+            self.ended = True
             return ""
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         response = self.http.request(method, path, json=body)
         if response.is_error:
-            detail = response.json().get("detail", response.text)
-            self.console.print(f"[red]{detail}[/red]")
-            raise typer.Exit(1)
+            raise RequestRefused(response.json().get("detail", response.text))
         result: dict[str, Any] = response.json()
         return result
 

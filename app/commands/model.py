@@ -20,12 +20,11 @@ def train(
 
     Example: attune model train --data data --run runs/small --tokens 30e6
     """
-    import torch
-
     from app.training.language.network import NetworkShape
     from app.training.language.pretrain import LanguageTrainer, Recipe
+    from app.training.threads import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     LanguageTrainer(run, data, Recipe(tokens=int(tokens), seed=seed), NetworkShape()).run()
 
 

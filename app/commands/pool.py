@@ -30,13 +30,14 @@ def build(
     """
     from app.rewards.artifact import check_model, load_basis
     from app.rewards.language import load_language_model
-    from app.training.pool import generated_pool, score_pool, written_pool
+    from app.rewards.pool import read_prompts
+    from app.training.pool import generated_pool, score_pool
 
     artifact = load_basis(basis)
     check_model(artifact.manifest, model)
     network = load_language_model(model)
     if prompts.suffix == ".json":
-        chosen = written_pool(prompts)
+        chosen = list(read_prompts(prompts))
     else:
         lines = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
         with typer.progressbar(length=len(lines), label="prompts") as bar:

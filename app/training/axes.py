@@ -73,7 +73,7 @@ def name_axes(
     """
     axes, correlations = [], []
     for index, followed in enumerate(turn.properties):
-        score = float(np.corrcoef(rewards[:, index], properties[:, followed])[0, 1]) if followed >= 0 else 0.0
+        score = _correlation(rewards[:, index], properties[:, followed]) if followed >= 0 else 0.0
         known = PROPERTIES[followed] if score >= NAMED_FROM else None
         name = known.name if known else f"axis {index}"
         axes.append(
@@ -81,3 +81,10 @@ def name_axes(
         )
         correlations.append(score)
     return tuple(axes), correlations
+
+
+def _correlation(one: Float64[np.ndarray, " texts"], other: Float64[np.ndarray, " texts"]) -> float:
+    """Pearson's correlation; 0 where one side does not vary or there are no texts."""
+    if len(one) < 2 or one.std() == 0 or other.std() == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])

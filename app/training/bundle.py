@@ -98,7 +98,7 @@ def real_comparisons(data: Path, fewest: int = 20) -> Iterator[RawComparison]:
     for row in rows:
         if counts[row["user"]] >= fewest:
             a, b = arguments[row["a"]], arguments[row["b"]]
-            prompt = user(f"{a['title']}. {a['stance']}".strip())
+            prompt = user(f"{a['title']}\n{a['stance']}".strip())
             yield RawComparison(f"ukp:{row['user']}", prompt, a["text"], b["text"], names[row["choice"]])
 
 

@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
-from app.entities import Conversation, Message
+from app.entities import Conversation, Message, Role
 from app.errors import InvalidInput
 
 _LABELS = {"first": 1.0, "second": 0.0, "tie": 0.5}
@@ -46,6 +47,17 @@ class ComparisonData:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def only(self, rows: Bool[np.ndarray, " rows"]) -> "ComparisonData":
+        """The comparisons whose two texts are among ``rows``; people and rows keep those that are left."""
+        kept = rows[self.first] & rows[self.second]
+        names = np.array(self.names)[self.people[kept]]
+        texts = [(self.rows[i], self.rows[j]) for i, j in zip(self.first[kept], self.second[kept], strict=True)]
+        label_of = {value: name for name, value in _LABELS.items()}
+        return ComparisonData.of(
+            RawComparison(str(name), one[0], one[1], other[1], label_of[float(label)])
+            for name, (one, other), label in zip(names, texts, self.labels[kept], strict=True)
+        )
 
     @classmethod
     def of(cls, comparisons: Iterable[RawComparison]) -> "ComparisonData":
@@ -110,7 +122,10 @@ def _conversation(prompt: object) -> Conversation:
         return (Message("user", prompt),)
     if isinstance(prompt, list) and prompt:
         try:
-            return tuple(Message(turn["role"], turn["content"]) for turn in prompt)
+            turns = tuple(Message(turn["role"], turn["content"]) for turn in prompt)
         except (TypeError, KeyError) as error:
             raise ValueError("'prompt' messages need 'role' and 'content'") from error
+        if all(turn.role in get_args(Role) and isinstance(turn.content, str) for turn in turns):
+            return turns
+        raise ValueError(f"'prompt' messages need a role of {', '.join(get_args(Role))} and text as content")
     raise ValueError("'prompt' must be a non-empty string or a list of messages")

@@ -53,7 +53,7 @@ def fit_factorization(
         seed: Seeds the randomised low-rank decomposition.
     """
     torch.manual_seed(seed)
-    centre, whitening = _whitening(features)
+    centre, whitening = _whitening(features[np.unique(np.concatenate([first, second]))])
     inputs = torch.from_numpy((features - centre) @ whitening).float()
     index = [torch.from_numpy(column) for column in (first, second, people)]
     differences, person = inputs[index[0]] - inputs[index[1]], index[2]

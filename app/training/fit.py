@@ -4,13 +4,13 @@ People and prompts are both held out: heads and prior come from training people 
 calibration people fix the exponent and the certainty scale; test people only give the scores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from app.entities import Axis
+from app.entities import Axis, Conversation
 from app.preferences.population import fit_certainty_scale, fit_population, log_loss
 from app.preferences.posterior import Posterior
 from app.training.axes import find_turn, name_axes
@@ -32,12 +32,28 @@ class Splits:
     held_out: Bool[np.ndarray, " rows"]
 
     @classmethod
-    def draw(cls, data: ComparisonData, rng: np.random.Generator) -> "Splits":
-        """A tenth of the people each for calibration and test; a fifth of the prompts held out."""
+    def draw(
+        cls, data: ComparisonData, rng: np.random.Generator, training_only: Collection[Conversation] = ()
+    ) -> "Splits":
+        """A tenth of the people each for calibration and test; a fifth of the topics held out.
+
+        A topic is the first line of the last turn of a prompt. Prompts in ``training_only`` are never held out.
+        """
         part = np.searchsorted([0.8, 0.9], rng.permutation(len(data.names)) / max(1, len(data.names)), side="right")
-        prompts = {prompt: None for prompt, _ in data.rows}
-        held = dict(zip(prompts, rng.random(len(prompts)) < 0.2, strict=True))
-        return cls(part, np.array([held[prompt] for prompt, _ in data.rows]))
+        topics = [prompt[-1].content.split("\n")[0] for prompt, _ in data.rows]
+        names = dict.fromkeys(topics)
+        held = dict(zip(names, rng.random(len(names)) < 0.2, strict=True))
+        free = [prompt not in training_only for prompt, _ in data.rows]
+        return cls(part, np.array([held[topic] and one for topic, one in zip(topics, free, strict=True)]))
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """After ``answers`` answers: what people of the test part were told, and what came true, on held-out choices."""
+
+    answers: int
+    told: float
+    realised: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class FittedBasis:
     prior: Posterior
     exponent: float
     certainty_scale: float
+    certainties: list[Certainty]
     personal: list[ReplayScores]
     swapped: list[ReplayScores]
     others: list[ReplayScores]
@@ -70,11 +87,13 @@ def fit_basis(
     scale: PropertyScale,
     seed: int,
     served: Bool[np.ndarray, " people"] | None = None,
+    as_served: Bool[np.ndarray, " rows"] | None = None,
 ) -> FittedBasis:
     """Fit and score a basis.
 
     All people take part in learning the heads. Those ``served`` (everyone, if None) are the population that the
-    prior, the calibration and the scores are about; the others get a prior and scores of their own.
+    prior, the calibration and the scores are about; the others get a prior and scores of their own. Certainty is
+    calibrated on the rows ``as_served`` (all, if None): texts of the kind that it will be told about.
 
     Args:
         data: Comparisons of people with at least a few answers each.
@@ -100,7 +119,11 @@ def fit_basis(
     prior = _prior(data, rewards, use & served[data.people])
     calibration = recorded(data, rewards, splits, (splits.part == 1) & served)
     exponent = choose_exponent(calibration, prior)
+    kind = np.ones(len(data.rows), dtype=bool) if as_served is None else as_served
+    told_about = recorded(data, rewards, splits, (splits.part == 1) & served, kind)
+    certainty_scale = choose_certainty_scale(told_about, prior, exponent)
     test = recorded(data, rewards, splits, (splits.part == 2) & served)
+    told_to = recorded(data, rewards, splits, (splits.part == 2) & served, kind)
     return FittedBasis(
         heads=heads,
         offset=-turn.matrix @ turn.centre,
@@ -108,7 +131,8 @@ def fit_basis(
         correlations=correlations,
         prior=prior,
         exponent=exponent,
-        certainty_scale=choose_certainty_scale(calibration, prior, exponent),
+        certainty_scale=certainty_scale,
+        certainties=check_certainty(told_to, prior, exponent, certainty_scale),
         personal=score([replay(person, prior, exponent) for person in test], rng),
         swapped=score(swapped(test, prior, exponent), rng),
         others=_score_others(data, rewards, splits, use, ~served, rng),
@@ -141,10 +165,15 @@ def recorded(
     rewards: Float64[np.ndarray, "rows basis"],
     splits: Splits,
     members: Bool[np.ndarray, " people"],
+    kind: Bool[np.ndarray, " rows"] | None = None,
 ) -> list[RecordedPerson]:
-    """Up to ``MOST_REPLAYED`` members: what may be asked (training rows) and what is predicted (held-out rows)."""
+    """Up to ``MOST_REPLAYED`` members: what may be asked (training rows) and what is predicted (held-out rows).
+
+    Only rows of ``kind``, if given, are predicted.
+    """
     differences = rewards[data.first] - rewards[data.second]
-    outside = splits.held_out[data.first] & splits.held_out[data.second]
+    predictable = splits.held_out if kind is None else splits.held_out & kind
+    outside = predictable[data.first] & predictable[data.second]
     inside = ~splits.held_out[data.first] & ~splits.held_out[data.second]
     people = []
     for person in np.flatnonzero(members):
@@ -177,6 +206,22 @@ def choose_certainty_scale(people: Sequence[RecordedPerson], prior: Posterior, e
     if not labels:
         return 1.0
     return max(0.05, fit_certainty_scale(np.concatenate(stated), np.concatenate(labels)))
+
+
+def check_certainty(
+    people: Sequence[RecordedPerson], prior: Posterior, exponent: float, scale: float
+) -> list[Certainty]:
+    """Told and realised rescaled accuracy of other people than the scale was chosen on."""
+    replays = [replay(person, prior, exponent, (0, *CALIBRATED_AT)) for person in people]
+    found = []
+    for answers in (0, *CALIBRATED_AT):
+        pairs = [(one.probabilities[answers], one.labels) for one in replays if answers in one.probabilities]
+        if pairs:
+            claims, labels = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+            claims = 2.0 * claims - 1.0
+            realised = float((np.sign(claims) * (2.0 * labels - 1.0)).mean())
+            found.append(Certainty(answers, min(1.0, scale * float(np.abs(claims).mean())), realised))
+    return found
 
 
 def swapped(people: Sequence[RecordedPerson], prior: Posterior, exponent: float) -> list[Replayed]:

@@ -10,6 +10,7 @@ person's account.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import numpy as np
@@ -37,11 +38,16 @@ class JourneyOptions:
 
 @dataclass
 class JourneyResult:
-    """Win rate of each person (people,) by arm and number of answers, and the certainty they were told."""
+    """Win rate of each person (people,) by arm and number of answers, and the certainty they were told.
+
+    ``oracle`` is the win rate when the hidden taste chooses. A draw counts one half. ``ended_early`` counts stages
+    that a questionnaire ended before the number of answers was reached.
+    """
 
     wins: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     oracle: list[float] = field(default_factory=list)
     certainty: dict[int, list[float]] = field(default_factory=dict)
+    ended_early: int = 0
 
     def intervals(self) -> dict[str, dict[int, Interval]]:
         """Mean win rate with its interval over people."""
@@ -62,11 +68,14 @@ class Journey:
         self.own_prompts = [self.rng.permutation(len(self.prompts))[:size] for _ in self.tastes]
         self.sides: list[list[str]] = [[] for _ in self.tastes]
         self.plain: dict[int, str] = {}
+        self.run_id = uuid4().hex[:8]
         self.result = JourneyResult({arm: {t: [] for t in options.counts} for arm in ARMS}, [], {})
 
     def run(self, progress: Callable[[], None]) -> JourneyResult:
         """Every person through every stage; ``progress`` is called after each of them."""
-        state = {arm: [self._enroll(f"{arm}-{i}") for i in range(len(self.tastes))] for arm in ("personal", "shuffled")}
+        state = {
+            arm: [self._enroll(self._user(arm, i)) for i in range(len(self.tastes))] for arm in ("personal", "shuffled")
+        }
         answered = 0
         for count in self.options.counts:
             for number in range(len(self.tastes)):
@@ -78,6 +87,10 @@ class Journey:
             answered = count
         return self.result
 
+    def _user(self, arm: str, number: int) -> str:
+        """An id that no earlier run against the same service has used."""
+        return f"journey-{self.run_id}-{arm}-{number}"
+
     def _enroll(self, user_id: str) -> str:
         self._call("PUT", f"/v1/users/{user_id}", {})
         started = self._call(
@@ -88,10 +101,11 @@ class Journey:
     def _answer(self, questionnaire: str, number: int, count: int, *, shuffled: bool) -> None:
         person = SimulatedPeople(self.tastes[number : number + 1], self.scale)
         noise = np.random.default_rng([self.options.seed, number, len(self.sides[number]), shuffled])
-        order: list[str] = list(noise.permutation(self.sides[number][-count:])) if shuffled and count else []
+        order: list[str] = list(noise.permutation(self.sides[number][-count:])) if shuffled else []
         for index in range(count):
             question = self._call("GET", f"/v1/questionnaires/{questionnaire}")["question"]
             if question is None:
+                self.result.ended_early += not shuffled
                 return
             if shuffled:
                 side = str(order[index % len(order)])
@@ -104,7 +118,11 @@ class Journey:
 
     def _generate(self, number: int, count: int) -> None:
         following = (number + 1) % len(self.tastes)
-        users = {"personal": f"personal-{number}", "shuffled": f"shuffled-{number}", "swapped": f"personal-{following}"}
+        users = {
+            "personal": self._user("personal", number),
+            "shuffled": self._user("shuffled", number),
+            "swapped": self._user("personal", following),
+        }
         person = SimulatedPeople(self.tastes[number : number + 1], self.scale)
         wins: dict[str, list[float]] = {arm: [] for arm in ARMS}
         for prompt in map(int, self.own_prompts[number]):

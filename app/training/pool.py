@@ -10,16 +10,11 @@ from app.entities import Candidate, Message
 from app.errors import ArtifactError
 from app.rewards.artifact import BasisArtifact
 from app.rewards.language import LanguageModel
-from app.rewards.pool import PoolPrompt, load_pool, parse_prompts, save_pool
+from app.rewards.pool import PoolPrompt, load_pool, save_pool
 from app.rewards.scorer import basis_rewards
 from app.training.generate import generate
 
 DRAWN_FOR_EACH_KEPT = 4
-
-
-def written_pool(path: Path) -> list[PoolPrompt]:
-    """Prompts with the responses that somebody wrote for them."""
-    return list(parse_prompts(path.read_bytes(), path))
 
 
 def generated_pool(

@@ -75,11 +75,23 @@ def _card(artifact: BasisArtifact, fitted: FittedBasis, notes: Sequence[str]) ->
         table(fitted.swapped),
         "",
     ]
+    if fitted.certainties:
+        lines += [
+            "## Certainty",
+            "",
+            "Told: mean certainty on the held-out choices of test people. Realised: accuracy, rescaled so that a coin "
+            "flip is 0. The scale was chosen on other people, the same for every number of answers.",
+            "",
+            "| answers | told | realised |",
+            "|---|---|---|",
+            *(f"| {one.answers} | {one.told:.3f} | {one.realised:.3f} |" for one in fitted.certainties),
+            "",
+        ]
     if fitted.others:
         lines += [
             "## The real people of UKPConvArg1, held-out workers and topics",
             "",
-            "With a prior of their own, fitted on the training workers.",
+            "With a prior of their own, fitted on the training workers. Both stances of a topic are on the same side.",
             "",
             table(fitted.others),
             "",

@@ -1,18 +1,18 @@
 """From comparisons to an artifact: for any comparison data, and for the bundled basis."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from app.entities import Conversation
 from app.errors import InvalidInput
 from app.rewards.artifact import BasisArtifact
 from app.rewards.language import LanguageModel, load_language_model
-from app.rewards.pool import PoolPrompt
+from app.rewards.pool import PoolPrompt, read_prompts
 from app.rewards.scorer import pooled_features
 from app.training.bundle import (
     Group,
@@ -24,10 +24,10 @@ from app.training.bundle import (
     simulated_comparisons,
     user,
 )
-from app.training.dataset import ComparisonData, RawComparison
+from app.training.dataset import ComparisonData
 from app.training.fit import Splits, fit_basis
 from app.training.generate import generate
-from app.training.pool import score_pool, written_pool
+from app.training.pool import score_pool
 from app.training.properties import PropertyScale
 from app.training.publish import publish_basis
 
@@ -43,25 +43,38 @@ def fit_from_comparisons(
     Raises:
         InvalidInput: If there are too few people to hold some out.
     """
-    if len(data.names) < FEWEST_PEOPLE:
-        raise InvalidInput(f"{len(data.names)} people are too few to hold some out; {FEWEST_PEOPLE} are needed.")
     rng = np.random.default_rng(seed)
     model = load_language_model(model_directory)
+    given = len(data)
+    data = data.only(_fitting(model, data))
+    if len(data.names) < FEWEST_PEOPLE:
+        raise InvalidInput(f"{len(data.names)} people are too few to hold some out; {FEWEST_PEOPLE} are needed.")
     features = pooled_features(model, data.rows).astype(np.float64)
     scale = PropertyScale.of([text for _, text in data.rows])
     chosen = rng.permutation(len(data))[:REFERENCE_PAIRS]
     reference = features[data.first[chosen]] - features[data.second[chosen]]
     fitted = fit_basis(data, features, Splits.draw(data, rng), rank=rank, scale=scale, seed=seed)
+    dropped = given - len(data)
     return publish_basis(
         fitted,
         out,
-        model_name=model_directory.resolve().name,
+        model_name=model_name(model_directory),
         model_directory=model_directory,
         reference=reference,
         scale=scale,
         provenance={"people": len(data.names), "comparisons": len(data), "texts": len(data.rows), "seed": seed},
-        notes=[f"Learned from {len(data)} comparisons by {len(data.names)} people over {len(data.rows)} texts."],
+        notes=[
+            f"Learned from {len(data)} comparisons by {len(data.names)} people over {len(data.rows)} texts; {dropped} "
+            f"more were left out because a text and its prompt exceed the model's context of {model.context} tokens."
+        ],
     )
+
+
+def model_name(directory: Path) -> str:
+    """What the checkpoint calls itself in ``training.json``, else the name of its directory."""
+    facts = directory / "training.json"
+    found = json.loads(facts.read_text()).get("name") if facts.is_file() else None
+    return str(found or directory.resolve().name)
 
 
 @dataclass(frozen=True)
@@ -81,28 +94,31 @@ def bundle_basis(
     """Generate, simulate, fit and score: writes ``out/basis`` and ``out/pool``; returns the artifact and the pairs."""
     rng = np.random.default_rng(recipe.seed)
     model = load_language_model(model_directory)
-    pool = written_pool(out / "pool/pool.json")
+    pool = read_prompts(out / "pool/pool.json")
     texts = _texts(data, model, pool, recipe, rng, progress)
     scale = texts.scale()
     comparisons = [*simulated_comparisons(texts, recipe.people, rng), *real_comparisons(data)]
-    table = ComparisonData.of(_fitting(model, comparisons))
+    table = ComparisonData.of(comparisons)
+    table = table.only(_fitting(model, table))
     features = pooled_features(model, table.rows).astype(np.float64)
     reference = _reference(model, texts.own, rng)
     served = np.array([name.startswith("sim:") for name in table.names])
+    own = {(prompt, text) for prompt, responses in texts.own for text in responses}
     fitted = fit_basis(
         table,
         features,
-        Splits.draw(table, rng),
+        Splits.draw(table, rng, training_only={prompt for prompt, _ in texts.real}),
         rank=recipe.rank,
         scale=scale,
         seed=recipe.seed,
         served=served,
+        as_served=np.array([row in own for row in table.rows]),
     )
     simulated = int(served.sum())
     artifact = publish_basis(
         fitted,
         out / "basis",
-        model_name="attune-small",
+        model_name=model_name(model_directory),
         model_directory=model_directory,
         reference=reference,
         scale=scale,
@@ -133,17 +149,11 @@ def _distinct(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
-def _fitting(model: LanguageModel, comparisons: Sequence[RawComparison]) -> list[RawComparison]:
-    """The comparisons whose two sides fit into the model's context."""
-    lengths: dict[tuple[Conversation, str], int] = {}
-
-    def fits(prompt: Conversation, text: str) -> bool:
-        if (prompt, text) not in lengths:
-            ids = len(model.tokenizer.prompt_ids(prompt)) + len(model.tokenizer.response_ids(text))
-            lengths[prompt, text] = ids
-        return lengths[prompt, text] <= model.context
-
-    return [one for one in comparisons if fits(one.prompt, one.first) and fits(one.prompt, one.second)]
+def _fitting(model: LanguageModel, data: ComparisonData) -> Bool[np.ndarray, " rows"]:
+    """Which rows fit into the model's context, prompt and response together."""
+    tokenizer = model.tokenizer
+    lengths = [len(tokenizer.prompt_ids(prompt)) + len(tokenizer.response_ids(text)) for prompt, text in data.rows]
+    return np.array(lengths) <= model.context
 
 
 def _reference(

@@ -26,7 +26,10 @@ def journey_table(result: JourneyResult) -> str:
     told = [f"{np.mean(result.certainty[count]):.3f}" for count in counts]
     lines.append("| certainty told | " + " | ".join(told) + " |")
     oracle = interval(np.array(result.oracle), np.random.default_rng(0))
-    return "\n".join(lines) + f"\n\nThe hidden taste itself, choosing among the same candidates, wins {oracle}."
+    return (
+        "\n".join(lines)
+        + f"\n\nThe hidden taste itself, choosing among the same candidates, wins {oracle}. A draw counts one half."
+    )
 
 
 def journey_json(result: JourneyResult, options: JourneyOptions) -> str:
@@ -38,6 +41,7 @@ def journey_json(result: JourneyResult, options: JourneyOptions) -> str:
         "oracle": asdict(interval(np.array(result.oracle), np.random.default_rng(0))),
         "certainty": {t: float(np.mean(values)) for t, values in result.certainty.items()},
         "people": result.wins,
+        "ended_early": result.ended_early,
     }
     return json.dumps(content, indent=1) + "\n"
 

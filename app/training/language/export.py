@@ -82,6 +82,7 @@ def repetition(texts: Sequence[str], order: int = 4) -> dict[str, float]:
 def write_facts(out: Path, trainer: LanguageTrainer, scores: Sequence[DomainScore]) -> None:
     """Store what was trained, on what and how well, beside the weights (``training.json``)."""
     facts = {
+        "name": "attune-small",
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "tokens_seen": trainer.progress.seen,
         "steps": trainer.progress.step,

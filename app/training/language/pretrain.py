@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +57,17 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """Where a run stands; everything that a resumed run needs besides tensors."""
+    """Where a run stands: ``batches`` read of the current one of ``passes``, and steps and tokens in all."""
 
     step: int = 0
     seen: int = 0
     passes: int = 0
+    batches: int = 0
+    chat: bool = False
+
+    def begin_pass(self, chat: bool) -> None:
+        """Turn to a new pass, of stage *chat* or *broad*."""
+        self.passes, self.batches, self.chat = self.passes + 1, 0, chat
 
 
 class LanguageTrainer:
@@ -111,7 +118,9 @@ class LanguageTrainer:
         running = 0.0
         while progress.seen < recipe.tokens:
             chat = recipe.in_chat_stage(progress.seen)
-            for rows in self._pass(chat):
+            if chat != progress.chat:
+                progress.begin_pass(chat)
+            for rows in islice(self._pass(chat), progress.batches, None):
                 loss = self._step(rows, chat)
                 running = 0.97 * running + 0.03 * loss if running else loss
                 bar.update(rows.tokens[:, 1:].size)
@@ -122,7 +131,8 @@ class LanguageTrainer:
                     saved = time.monotonic()
                 if progress.seen >= recipe.tokens or recipe.in_chat_stage(progress.seen) != chat:
                     break
-            progress.passes += 1
+            else:
+                progress.begin_pass(chat)
         self.save()
         self._log(running)
 
@@ -148,6 +158,7 @@ class LanguageTrainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        progress.batches += 1
         progress.seen += rows.tokens[:, 1:].size
         return float(loss.detach())
 

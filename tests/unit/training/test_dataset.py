@@ -71,3 +71,18 @@ def test_no_comparisons_give_empty_arrays():
     data = ComparisonData.of([])
     assert len(data) == 0
     assert data.first.dtype == np.int64
+
+
+def test_comparisons_of_dropped_texts_leave_with_their_people(tmp_path):
+    data = read_comparisons(
+        written(tmp_path, LINE, LINE | {"user_id": "u2", "second": "A very long text."}, LINE | {"preferred": "tie"})
+    )
+    kept = data.only(np.array([text != "A very long text." for _, text in data.rows]))
+    assert kept.names == ["u1"]
+    assert kept.labels.tolist() == [1.0, 0.5]
+    assert len(kept.rows) == 2
+
+
+def test_a_message_without_text_is_named(tmp_path):
+    with pytest.raises(InvalidInput, match="line 1"):
+        read_comparisons(written(tmp_path, LINE | {"prompt": [{"role": "user", "content": 5}]}))

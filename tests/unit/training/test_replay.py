@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from app.preferences.posterior import Posterior
-from app.training.fit import choose_certainty_scale, choose_exponent, swapped
+from app.training.fit import check_certainty, choose_certainty_scale, choose_exponent, swapped
 from app.training.people import choose
 from app.training.replay import RecordedPerson, replay, score, table
 
@@ -61,6 +61,11 @@ def test_a_person_with_few_recorded_questions_is_scored_as_far_as_they_go(people
 def test_true_people_need_little_tempering(people):
     assert choose_exponent(people, PRIOR) >= 0.7
     assert choose_certainty_scale(people, PRIOR, 1.0) == pytest.approx(1.0, abs=0.15)
+
+
+def test_certainty_told_is_certainty_realised_for_true_people(people):
+    for one in check_certainty(people, PRIOR, 1.0, 1.0):
+        assert one.realised == pytest.approx(one.told, abs=0.08)
 
 
 def test_without_people_nothing_is_corrected():

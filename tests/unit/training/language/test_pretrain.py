@@ -1,5 +1,6 @@
 import json
 import lzma
+from itertools import islice
 
 import pytest
 import torch
@@ -45,7 +46,22 @@ def trainer(run, data, recipe=RECIPE):
     return LanguageTrainer(run, data, recipe, SHAPE, compiled=False)
 
 
-def test_a_resumed_run_goes_on_where_it_stopped(tmp_path, data):
+def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(tmp_path, data):
+    whole, interrupted = trainer(tmp_path / "a", data), trainer(tmp_path / "b", data)
+    whole.run()
+    pass_of = interrupted._pass
+    interrupted._pass = lambda chat: islice(pass_of(chat), 2)
+    interrupted.progress.begin_pass = lambda chat: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    interrupted.save()
+    resumed = trainer(tmp_path / "b", data)
+    assert 0 < resumed.progress.seen < RECIPE.tokens
+    resumed.run()
+    torch.testing.assert_close(resumed.network.output.weight, whole.network.output.weight)
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget(tmp_path, data):
     short = Recipe(**(vars(RECIPE) | {"tokens": 2048}))
     trainer(tmp_path, data, short).run()
     resumed = trainer(tmp_path, data)
