@@ -11,6 +11,7 @@ import numpy as np
 from app.api.metrics import EngineCounters
 from app.config import EngineSettings
 from app.entities import Axis, Basis, CandidatePair, Message, QuestionPool, SamplingOptions
+from app.errors import ConfigurationError
 from app.ports import Decoder
 from app.preferences.posterior import Posterior
 
@@ -23,6 +24,7 @@ SCRIPTED_TOPICS = {
     "people": ("How do I thank a neighbour?", "How do I comfort a friend?", "How do I meet new people?"),
 }
 SCRIPTED_RESPONSES = 5
+ENGINE_LIBRARIES = frozenset({"torch", "transformers", "tokenizers"})
 
 
 class Engine(Decoder, EngineCounters, Protocol):
@@ -44,8 +46,32 @@ class ActiveBasis:
 
 
 async def open_engine(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
-    """The engine, started, and its basis; raises ``ArtifactError`` where they do not fit together."""
-    return await (_open_scripted(settings) if settings.backend == "scripted" else _open_transformers(settings))
+    """The engine, started, and its basis.
+
+    Raises ``ArtifactError`` where they do not fit together, ``ConfigurationError`` where a library is missing.
+    """
+    if settings.backend == "scripted":
+        return await _open_scripted(settings)
+    try:
+        return await _open_transformers(settings)
+    except ImportError as error:
+        library = _missing_library(error)
+        if library is None:
+            raise
+        raise ConfigurationError(
+            f"The engine needs {library}, which cannot be imported here; run \"pip install 'attune[engine]'\", or set "
+            f"ATTUNE_ENGINE__BACKEND=scripted to try the API without a model."
+        ) from error
+
+
+def _missing_library(error: BaseException | None) -> str | None:
+    """The engine's library that an import failed for, also where another library reports it in its own words."""
+    while error is not None:
+        name = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+        if name in ENGINE_LIBRARIES:
+            return name
+        error = error.__cause__
+    return None
 
 
 async def _open_transformers(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:

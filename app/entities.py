@@ -174,13 +174,17 @@ class Questionnaire:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How candidates are drawn. The same ``seed`` gives the same candidates, whatever ``n`` is."""
+    """How candidates are drawn. The same ``seed`` gives the same candidates, whatever ``n`` is.
+
+    ``cacheable`` False tells that nobody can ask for the same again, so that an engine need not keep it.
+    """
 
     max_tokens: int
     temperature: float
     top_p: float
     seed: int
     stop: tuple[str, ...] = ()
+    cacheable: bool = True
 
 
 @dataclass(frozen=True)

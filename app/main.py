@@ -72,9 +72,9 @@ def _lifespan(settings: Settings) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            database = Database(settings.database)
-            stack.push_async_callback(database.close)
             try:
+                database = Database(settings.database)
+                stack.push_async_callback(database.close)
                 await _prepare(database, embedded=settings.embedded)
                 engine, active = await open_engine(settings.engine)
                 stack.push_async_callback(engine.close)

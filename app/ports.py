@@ -59,11 +59,14 @@ class UserRepository(Protocol):
     async def get(self, user_id: str, *, for_update: bool = False) -> User:
         """The user, locked until the end of the transaction if asked; raises ``UserNotFound``."""
 
-    async def find(self, user_id: str) -> User | None:
-        """The user, or None."""
+    async def find(self, user_id: str, *, for_update: bool = False) -> User | None:
+        """The user, locked until the end of the transaction if asked, or None."""
 
-    async def put(self, user: User) -> None:
-        """Insert or replace."""
+    async def add(self, user: User) -> bool:
+        """Insert unless the id is taken; waits for somebody else who inserts it. Returns whether it was inserted."""
+
+    async def change(self, user: User) -> None:
+        """Replace a user that was read for update in this transaction; raises ``UserNotFound``."""
 
     async def delete(self, user_id: str) -> dict[str, int]:
         """Erase the user and everything that hangs on it; returns the rows removed by table."""
@@ -93,8 +96,8 @@ class PreferenceRepository(Protocol):
     async def resets(self, user_id: str) -> list[datetime]:
         """When the user's preferences were reset, oldest first."""
 
-    async def version(self, user_id: str) -> tuple[int, datetime | None]:
-        """A number that grows with every write for this user (0: none yet), and when the last one happened."""
+    async def version(self, user_id: str) -> int:
+        """A number that grows with every write for this user (0: none yet)."""
 
 
 class QuestionnaireRepository(Protocol):

@@ -118,8 +118,8 @@ class ChatBody(Body):
         """The conversation; raises ``EmptyPrompt`` or ``InvalidInput``."""
         return to_conversation([turn.turn() for turn in self.messages], "messages")
 
-    def person(self) -> str | None:
-        """Whom the answer is for; raises ``ConflictingUserId``."""
+    def person(self) -> tuple[str, str] | None:
+        """The field that names whom the answer is for, and their id; raises ``ConflictingUserId``."""
         given = {
             "personalization.user_id": self.personalization.user_id if self.personalization else None,
             "safety_identifier": self.safety_identifier,
@@ -128,12 +128,14 @@ class ChatBody(Body):
         named = {field: user_id for field, user_id in given.items() if user_id is not None}
         if len(set(named.values())) > 1:
             raise ConflictingUserId(tuple(named))
-        return next(iter(named.values()), None)
+        return next(iter(named.items()), None)
 
     def how_personal(self, personal_model: bool) -> Personalization:
-        """The base model answers as it is, unless ``personalization`` was sent; the personal one chooses."""
-        options = self.personalization or ChatPersonalization(mode="auto" if personal_model else "off")
-        return options.for_user(self.person())
+        """The base model answers anybody as it is, unless ``personalization`` was sent; the personal one chooses."""
+        if self.personalization is None and not personal_model:
+            return Personalization(mode="off")
+        person = self.person()
+        return (self.personalization or ChatPersonalization()).for_user(person and person[1])
 
     def sampling(self) -> Sampling:
         """The options as the use case takes them."""

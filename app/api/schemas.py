@@ -1,6 +1,6 @@
 """What callers send to our routes, with the limits of every field."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
@@ -15,6 +15,9 @@ LONGEST_TEXT = 100_000
 DEFAULT_MAX_TOKENS = 128
 DEFAULT_TEMPERATURE = 0.8
 DEFAULT_TOP_P = 0.95
+CLOCK_TOLERANCE = timedelta(minutes=5)
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""A database's session may show a time in a zone where the year 1 has not begun, which no driver can read back."""
 
 
 def _storable(text: str) -> str:
@@ -47,6 +50,24 @@ def _storable_tree(value: Any) -> Any:
 Text = Annotated[str, AfterValidator(_storable), StringConstraints(max_length=LONGEST_TEXT)]
 FilledText = Annotated[Text, StringConstraints(pattern=r"\S")]
 Stop = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+
+
+def _past(moment: datetime) -> datetime:
+    """The same moment in UTC; refuses one that no comparison can have been made at."""
+    if moment.tzinfo is None:
+        raise ValueError("needs a time zone, such as 2026-01-31T12:00:00Z")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside the calendar") from None
+    if moment > datetime.now(UTC) + CLOCK_TOLERANCE:
+        raise ValueError("is in the future; send when the comparison was made, or leave it out")
+    if moment < EARLIEST:
+        raise ValueError(f"is before {EARLIEST:%Y-%m-%d}; send when the comparison was made, or leave it out")
+    return moment
+
+
+PastTime = Annotated[datetime, Field(strict=False), AfterValidator(_past)]
 
 
 class Body(BaseModel):
@@ -144,13 +165,7 @@ class ComparisonBody(PromptBody):
     second: FilledText
     preferred: Preferred
     about: Text | None = None
-    at: Annotated[datetime, Field(strict=False)] | None = None
-
-    @model_validator(mode="after")
-    def _with_time_zone(self) -> "ComparisonBody":
-        if self.at is not None and self.at.tzinfo is None:
-            raise ValueError("at needs a time zone, such as 2026-01-31T12:00:00Z")
-        return self
+    at: PastTime | None = None
 
 
 class ComparisonsBody(Body):

@@ -110,7 +110,8 @@ class TransformersEngine:
     async def candidates(self, conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet:
         """Draw ``n`` completions of ``conversation`` with their basis rewards, from one prefill.
 
-        Candidate i depends on the conversation, the options and i alone; what was drawn before is not drawn again.
+        Candidate i depends on the conversation, the options and i alone; what was drawn before is not drawn again,
+        unless the options tell that it is not ``cacheable``: then no text of it stays in memory.
 
         Raises:
             PromptTooLong: Before any decoding, if the prompt and ``options.max_tokens`` exceed the context.
@@ -174,6 +175,8 @@ class TransformersEngine:
 
     def _recall(self, conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet | None:
         """The first ``n`` of the candidates kept for this request, if there are as many."""
+        if not options.cacheable:
+            return None
         kept = self._kept.get((conversation, options))
         if kept is None or len(kept.candidates) < n:
             return None
@@ -182,6 +185,9 @@ class TransformersEngine:
         return replace(kept, candidates=first, completion_tokens=sum(one.tokens for one in first))
 
     def _keep(self, conversation: Conversation, options: SamplingOptions, drawn: CandidateSet) -> None:
+        """Keep what may be asked for again, and forget what was used longest ago."""
+        if not options.cacheable:
+            return
         self._kept[conversation, options] = drawn
         self._kept.move_to_end((conversation, options))
         while len(self._kept) > self._capacity:

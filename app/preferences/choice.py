@@ -4,8 +4,6 @@ A person is never served below the population: a candidate replaces the populati
 margin over it stays positive after a deduction for what is not known about the person.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float64, Int64
 
@@ -17,21 +15,6 @@ CAUTION = 0.25
 With a calibrated posterior, a candidate whose margin's lower bound at 0.25 is zero is better than the population's
 with probability 0.6: enough to refuse coin flips, little enough to act on ten answers.
 """
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The candidate for a person and the one for the population, by index.
-
-    ``margin_mean`` and ``margin_std`` are the person's reward of the first over the second, in log-odds: both 0 when
-    they are the same. ``fell_back`` tells that the posterior mean favoured another candidate, but too unsurely.
-    """
-
-    index: int
-    generic_index: int
-    fell_back: bool
-    margin_mean: float
-    margin_std: float
 
 
 def reward_moments(
@@ -46,17 +29,18 @@ def reward_moments(
     return means, np.sqrt(variances)
 
 
-def choose_candidate(
+def rank_candidates(
     posterior: Posterior,
     prior: Posterior,
     basis_rewards: Float64[np.ndarray, "candidates basis"],
     *,
     strength: float = 1.0,
-) -> Choice:
-    """Choose by the lower confidence bound of the person's margin over the population's favourite.
+) -> Int64[np.ndarray, " candidates"]:
+    """Indices (N,) of the candidates, best first by the lower confidence bound of the person's margin.
 
-    g = argmax prior.mean @ rewards; the choice maximises E margin - (CAUTION / strength) * std margin, where g itself
-    has margin 0 and wins ties. ``strength`` near 0 always falls back, large values follow the posterior mean.
+    g = argmax prior.mean @ rewards is the population's favourite; a candidate's bound is
+    E margin - (CAUTION / strength) * std margin of its reward over g's. g itself has the bound 0 and comes first among
+    equals, then the lower index. ``strength`` near 0 always puts g first, large values follow the posterior mean.
 
     Args:
         posterior: Belief about the person.
@@ -70,33 +54,9 @@ def choose_candidate(
         The pessimism principle: Jin, Yang and Wang, Is Pessimism Provably Efficient for Offline RL? (2021), eq. 3.1.
     """
     generic = _generic_index(prior, basis_rewards)
-    means, stds, bounds = _margins(posterior, basis_rewards, generic, strength)
-    index = int(_best_first(bounds, generic)[0])
-    favourite = int(_best_first(means, generic)[0])
-    return Choice(
-        index=index,
-        generic_index=generic,
-        fell_back=index == generic and favourite != generic,
-        margin_mean=float(means[index]),
-        margin_std=float(stds[index]),
-    )
-
-
-def rank_candidates(
-    posterior: Posterior,
-    prior: Posterior,
-    basis_rewards: Float64[np.ndarray, "candidates basis"],
-    *,
-    strength: float = 1.0,
-) -> Int64[np.ndarray, " candidates"]:
-    """Indices (N,) of the candidates, best first by the bound of ``choose_candidate``, which would choose the first.
-
-    The population's favourite comes first among equals, then the lower index. Arguments and errors are those of
-    ``choose_candidate``.
-    """
-    generic = _generic_index(prior, basis_rewards)
-    _, _, bounds = _margins(posterior, basis_rewards, generic, strength)
-    return _best_first(bounds, generic)
+    bounds = _bounds(posterior, basis_rewards, generic, strength)
+    others = np.arange(len(bounds)) != generic
+    return np.lexsort((others, -bounds))
 
 
 def contributions(
@@ -126,19 +86,13 @@ def _generic_index(prior: Posterior, basis_rewards: Float64[np.ndarray, "candida
     return int(np.argmax(basis_rewards @ prior.mean))
 
 
-def _margins(
+def _bounds(
     posterior: Posterior, basis_rewards: Float64[np.ndarray, "candidates basis"], generic: int, strength: float
-) -> tuple[Float64[np.ndarray, " candidates"], Float64[np.ndarray, " candidates"], Float64[np.ndarray, " candidates"]]:
-    """Mean, standard deviation and cautious bound of each candidate's margin over the population's favourite."""
+) -> Float64[np.ndarray, " candidates"]:
+    """Cautious bound (N,) of each candidate's margin over the population's favourite, in log-odds."""
     if not strength >= 0.0:
         raise ValueError(f"strength is {strength}; it must be zero or positive.")
     means, stds = reward_moments(posterior, basis_rewards - basis_rewards[generic])
     if strength == 0.0:
-        return means, stds, np.where(np.arange(len(means)) == generic, 0.0, -np.inf)
-    return means, stds, means - (CAUTION / strength) * stds
-
-
-def _best_first(values: Float64[np.ndarray, " candidates"], generic: int) -> Int64[np.ndarray, " candidates"]:
-    """Order by falling value; the population's favourite leads its equals, then the lower index."""
-    others = np.arange(len(values)) != generic
-    return np.lexsort((others, -values))
+        return np.where(np.arange(len(means)) == generic, 0.0, -np.inf)
+    return np.asarray(means - (CAUTION / strength) * stds, dtype=np.float64)

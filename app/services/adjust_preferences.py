@@ -34,7 +34,7 @@ class AdjustPreferences:
         await self.estimate.current_log(user_id)
         async with self.begin() as uow:
             user = await uow.users.get(user_id, for_update=True)
-            current = version_of(basis, user, (await uow.preferences.version(user_id))[0])
+            current = version_of(basis, user, await uow.preferences.version(user_id))
             if expected_version not in {ANY_VERSION, current}:
                 raise PreferencesChanged(f'"{current}"')
             await uow.preferences.add_adjustments(

@@ -5,11 +5,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.entities import Answer, Comparison, Message, Question, Questionnaire
-from app.errors import QuestionAlreadyAnswered, QuestionnaireComplete, QuestionNotFound
+from app.errors import PromptTooLong, QuestionAlreadyAnswered, QuestionnaireComplete, QuestionNotFound
 from app.ports import BasisRegistry, BeginUnitOfWork, Clock, Decoder, UnitOfWork
 from app.services.estimate_preferences import EstimatePreferences, estimate, read_log
 from app.services.identifiers import new_id
 from app.services.questionnaires import QuestionnaireState, continue_or_stop, read_asked, read_state, state_of
+
+Score = tuple[str, tuple[float, ...]]
+"""A basis version, and the differences on it."""
+
+UNSCORED = "unscored"
+"""Basis version of a comparison whose differences are not known: stale on every basis, so scored once it can be."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,10 @@ class AnswerQuestion:
         """
         async with self.begin(read_only=True) as uow:
             known = await uow.questionnaires.get(questionnaire_id)
-        differences = await self._differences(_find(known, given.question_id))
+            question = _find(known, given.question_id)
+            if _is_repetition(known, question, given):
+                return await read_state(uow, self.registry.basis, known)
+        score = ("", ()) if given.preferred == "skip" else await self._score(question)
         await self.estimate.current_log(known.user_id)
         async with self.begin() as uow:
             await uow.users.get(known.user_id, for_update=True)
@@ -48,7 +57,7 @@ class AnswerQuestion:
             question = _find(questionnaire, given.question_id)
             if _is_repetition(questionnaire, question, given):
                 return await read_state(uow, self.registry.basis, questionnaire)
-            await self._store(uow, questionnaire, question, given, differences)
+            await self._store(uow, questionnaire, question, given, score)
             state = await self._continue(uow, await uow.questionnaires.get(questionnaire_id))
             await uow.commit()
         return state
@@ -59,12 +68,12 @@ class AnswerQuestion:
         questionnaire: Questionnaire,
         question: Question,
         given: GivenAnswer,
-        differences: tuple[float, ...],
+        score: Score,
     ) -> None:
         await uow.questionnaires.answer(replace(question, answer=given.preferred, latency_ms=given.latency_ms))
         if given.preferred == "skip":
             return
-        now = self.clock()
+        now, (basis_version, differences) = self.clock(), score
         comparison = Comparison(
             id=new_id("cmp", now),
             user_id=questionnaire.user_id,
@@ -72,7 +81,7 @@ class AnswerQuestion:
             first=question.first,
             second=question.second,
             preferred=given.preferred,
-            basis_version=self.registry.basis.version,
+            basis_version=basis_version,
             differences=differences,
             source="questionnaire",
             created_at=now,
@@ -92,15 +101,21 @@ class AnswerQuestion:
             await uow.questionnaires.add_question(continued.questions[-1])
         return state_of(continued, log, belief, just_completed=ended)
 
-    async def _differences(self, question: Question) -> tuple[float, ...]:
-        """First minus second as shown; from the pool, or by the engine for a pair the pool no longer has."""
-        pool, pair = self.registry.pool, question.pair
+    async def _score(self, question: Question) -> Score:
+        """First minus second as shown, from the pool, or by the engine for a pair that the pool no longer has.
+
+        Such a pair may be too long for the active model; its answer is kept without a score.
+        """
+        pool, pair, version = self.registry.pool, question.pair, self.registry.basis.version
         if pair.number < len(pool.pairs) and pool.pairs[pair.number] == pair:
             row = pool.differences[pair.number]
-            return tuple((-row if question.swapped else row).tolist())
+            return version, tuple((-row if question.swapped else row).tolist())
         prompt = (Message("user", pair.prompt),)
-        rewards = await self.decoder.basis_rewards(prompt, [question.first, question.second])
-        return tuple((rewards[0] - rewards[1]).tolist())
+        try:
+            rewards = await self.decoder.basis_rewards(prompt, [question.first, question.second])
+        except PromptTooLong:
+            return UNSCORED, ()
+        return version, tuple((rewards[0] - rewards[1]).tolist())
 
 
 def _find(questionnaire: Questionnaire, question_id: str) -> Question:

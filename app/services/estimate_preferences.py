@@ -12,13 +12,17 @@ from app.errors import PosteriorNotConverged, PromptTooLong
 from app.ports import BasisRegistry, BeginUnitOfWork, Decoder, UnitOfWork
 from app.preferences.certainty import certainty
 from app.preferences.posterior import Posterior, fit_posterior, shifted
+from app.services.identifiers import time_of
 
 FIRST_PREFERRED: dict[Preferred, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
 
 
 @dataclass(frozen=True)
 class PreferenceLog:
-    """Everything a person said since the last reset, with a number that grows with every entry."""
+    """Everything a person said since the last reset, with a number that grows with every entry.
+
+    ``updated_at`` is when the last entry, resets included, was written.
+    """
 
     user: User
     comparisons: Sequence[Comparison]
@@ -45,7 +49,16 @@ async def read_log(uow: UnitOfWork, user_id: str) -> PreferenceLog:
     user = await uow.users.get(user_id)
     comparisons = await uow.preferences.comparisons(user_id)
     adjustments = await uow.preferences.adjustments(user_id)
-    return PreferenceLog(user, comparisons, adjustments, *await uow.preferences.version(user_id))
+    number, resets = await uow.preferences.version(user_id), await uow.preferences.resets(user_id)
+    return PreferenceLog(user, comparisons, adjustments, number, _last_written(comparisons, adjustments, resets))
+
+
+def _last_written(
+    comparisons: Sequence[Comparison], adjustments: Sequence[Adjustment], resets: Sequence[datetime]
+) -> datetime | None:
+    """A comparison's ``created_at`` may be when a caller says it was made; its id tells when it was written."""
+    written = [time_of(comparison.id) for comparison in comparisons]
+    return max([*written, *(adjustment.created_at for adjustment in adjustments), *resets], default=None)
 
 
 def version_of(basis: Basis, user: User, number: int) -> str:
@@ -113,7 +126,7 @@ class EstimatePreferences:
         """The version an estimate would have now, without computing it; raises ``UserNotFound``."""
         async with self.begin(read_only=True) as uow:
             user = await uow.users.get(user_id)
-            number, _ = await uow.preferences.version(user_id)
+            number = await uow.preferences.version(user_id)
         return version_of(self.registry.basis, user, number)
 
     async def _read(self, user_id: str) -> PreferenceLog:
@@ -130,7 +143,8 @@ class EstimatePreferences:
                 continue
             differences = tuple((rewards[0] - rewards[1]).tolist())
             rescored.append(replace(comparison, basis_version=basis_version, differences=differences))
-        async with self.begin() as uow:
-            await uow.preferences.rescore(rescored)
-            await uow.commit()
+        if rescored:
+            async with self.begin() as uow:
+                await uow.preferences.rescore(rescored)
+                await uow.commit()
         return len(rescored)

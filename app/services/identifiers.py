@@ -1,7 +1,7 @@
 """Identifiers of everything the service creates: a prefix and a UUIDv7, so that they sort by time."""
 
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -15,3 +15,9 @@ def new_id(prefix: Prefix, at: datetime) -> str:
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return f"{prefix}_{UUID(int=value).hex}"
+
+
+def time_of(identifier: str) -> datetime:
+    """When an identifier of ``new_id`` was made, to the millisecond below."""
+    milliseconds = UUID(identifier.partition("_")[2]).int >> 80
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

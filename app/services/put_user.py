@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from app.entities import User
-from app.ports import BeginUnitOfWork, Clock
+from app.ports import BeginUnitOfWork, Clock, UnitOfWork
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,20 @@ class PutUser:
     async def __call__(self, user_id: str, changes: UserChanges) -> tuple[User, bool]:
         """The user as stored, and whether they are new."""
         now = self.clock()
+        sent = {field: getattr(changes, field) for field in changes.fields}
+        new = replace(User(user_id, None, True, {}, now, now), **sent)
         async with self.begin() as uow:
-            known = await uow.users.find(user_id)
-            user = known or User(user_id, None, True, {}, now, now)
-            sent = {field: getattr(changes, field) for field in changes.fields}
-            user = replace(user, **sent, updated_at=now)
-            await uow.users.put(user)
+            known = await _add_or_lock(uow, new)
+            user = new if known is None else replace(known, **sent, updated_at=now)
+            if known is not None:
+                await uow.users.change(user)
             await uow.commit()
         return user, known is None
+
+
+async def _add_or_lock(uow: UnitOfWork, new: User) -> User | None:
+    """The user who has this id already, locked; None where ``new`` was added. Others may add or erase at once."""
+    while True:
+        known = await uow.users.find(new.id, for_update=True)
+        if known is not None or await uow.users.add(new):
+            return known

@@ -41,7 +41,7 @@ class RecordComparisons:
             for user_id in sorted({item.user_id for item in items}):
                 user = await uow.users.get(user_id, for_update=True)
                 if user_id in about:
-                    await uow.users.put(replace(user, about=about[user_id], updated_at=self.clock()))
+                    await uow.users.change(replace(user, about=about[user_id], updated_at=self.clock()))
             await uow.preferences.add_comparisons(comparisons)
             await uow.commit()
         return comparisons

@@ -9,7 +9,7 @@ import numpy as np
 from app.entities import Candidate, CandidateSet, Contribution, Conversation, Mode, SamplingOptions
 from app.errors import InvalidInput
 from app.ports import Clock, Decoder
-from app.preferences.choice import choose_candidate, rank_candidates, reward_moments
+from app.preferences.choice import rank_candidates, reward_moments
 from app.services.identifiers import new_id
 from app.services.personal_belief import Belief, OnMissingUser, PersonalBelief, explain
 
@@ -109,6 +109,7 @@ class Respond:
             top_p=sampling.top_p,
             seed=int(self.rng.integers(LARGEST_SEED)) if sampling.seed is None else sampling.seed,
             stop=sampling.stop,
+            cacheable=sampling.seed is not None,
         )
 
     def _response(
@@ -161,9 +162,7 @@ def _score(belief: Belief, candidates: Sequence[Candidate]) -> tuple[ScoredCandi
 
 
 def _best_first(belief: Belief, scored: Sequence[ScoredCandidate], strength: float) -> list[int]:
-    """All candidates: the chosen one, then the others by the same cautious bound."""
+    """All candidates by the cautious bound of the person's margin: the first is the one to choose."""
     rewards = np.stack([item.candidate.basis_rewards for item in scored])
-    prior = belief.basis.prior
-    first = choose_candidate(belief.posterior, prior, rewards, strength=strength).index
-    ranked = rank_candidates(belief.posterior, prior, rewards, strength=strength).tolist()
-    return [first, *(index for index in ranked if index != first)]
+    ranked = rank_candidates(belief.posterior, belief.basis.prior, rewards, strength=strength)
+    return [int(index) for index in ranked]

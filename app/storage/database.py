@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event, make_url, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import URL, Connection, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.errors import StorageUnavailable
+from app.errors import ConfigurationError, StorageUnavailable
 from app.ports import PreferenceRepository, QuestionnaireRepository, UserRepository
 from app.storage.repositories import SqlPreferences, SqlQuestionnaires, SqlUsers
 
@@ -34,6 +34,7 @@ class Database:
     """A pool of connections to SQLite or PostgreSQL that hands out units of work."""
 
     def __init__(self, url: str) -> None:
+        """Prepare the pool; raises ``ConfigurationError`` where the address or its directory cannot be used."""
         self.url = url
         self.engine = _create_engine(url)
 
@@ -41,7 +42,7 @@ class Database:
     async def begin(self, *, read_only: bool = False) -> AsyncIterator[SqlUnitOfWork]:
         """Start a transaction; leaving the block without ``commit`` rolls it back."""
         try:
-            async with self._connect(read_only) as connection:
+            async with self.connect(read_only=read_only) as connection:
                 yield SqlUnitOfWork(connection)
         except SQLAlchemyError as error:
             raise StorageUnavailable(_explain(error)) from error
@@ -49,7 +50,7 @@ class Database:
     async def ping(self) -> None:
         """Raise ``StorageUnavailable`` unless the database answers."""
         try:
-            async with self._connect(read_only=True) as connection:
+            async with self.connect(read_only=True) as connection:
                 await connection.execute(text("SELECT 1"))
         except SQLAlchemyError as error:
             raise StorageUnavailable(_explain(error)) from error
@@ -59,7 +60,8 @@ class Database:
         await self.engine.dispose()
 
     @asynccontextmanager
-    async def _connect(self, read_only: bool) -> AsyncIterator[AsyncConnection]:
+    async def connect(self, *, read_only: bool) -> AsyncIterator[AsyncConnection]:
+        """A connection for one transaction; a read-only one takes no lock that a writer would wait for."""
         async with self.engine.connect() as connection:
             if self.engine.dialect.name == "sqlite":
                 await connection.execution_options(attune_begin="BEGIN" if read_only else "BEGIN IMMEDIATE")
@@ -70,17 +72,38 @@ class Database:
 
 def _create_engine(url: str) -> AsyncEngine:
     """The engine for a database address, with SQLite made durable across kill -9 and power loss."""
-    address = make_url(url)
+    address = _parse(url)
     if address.get_backend_name() != "sqlite":
         return create_async_engine(
             address, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_SECONDS, connect_args={"connect_timeout": 5}
         )
     if address.database:
-        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(Path(address.database).parent)
     engine = create_async_engine(address, pool_timeout=BUSY_TIMEOUT_SECONDS)
     event.listen(engine.sync_engine, "connect", _configure_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _parse(url: str) -> URL:
+    """The address in parts; a broken one is not repeated in the message, for it may hold a password."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "ATTUNE_DATABASE_URL cannot be read as an address; it must look like postgresql://user@host:5432/name or "
+            "sqlite:///path."
+        ) from None
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The directory {directory} for the database cannot be made ({error.strerror}); make it writable, or set "
+            f"ATTUNE_DATABASE_URL to another place."
+        ) from error
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

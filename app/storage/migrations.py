@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -28,15 +29,16 @@ def configuration(connection: Connection | None = None) -> Config:
     return config
 
 
+@cache
 def newest_revision() -> str | None:
-    """The revision this release was written for."""
+    """The revision this release was written for; read from disk once."""
     return ScriptDirectory.from_config(configuration()).get_current_head()
 
 
 async def current_revision(database: Database) -> str | None:
-    """The revision the database is at; None where it has none yet."""
+    """The revision the database is at, read without waiting for writers; None where it has none yet."""
     try:
-        async with database.engine.connect() as connection:
+        async with database.connect(read_only=True) as connection:
             return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
     except SQLAlchemyError as error:
         raise StorageUnavailable(f"The database does not answer ({type(error).__name__}).") from error

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.entities import Adjustment, CandidatePair, Comparison, Message, Question, Questionnaire, User
@@ -21,23 +23,29 @@ class SqlUsers:
 
     async def get(self, user_id: str, *, for_update: bool = False) -> User:
         """The user, or ``UserNotFound``."""
+        user = await self.find(user_id, for_update=for_update)
+        if user is None:
+            raise UserNotFound(user_id)
+        return user
+
+    async def find(self, user_id: str, *, for_update: bool = False) -> User | None:
+        """The user, or None."""
         query = select(users).where(users.c.id == user_id)
         row = (await self._connection.execute(query.with_for_update() if for_update else query)).mappings().first()
-        if row is None:
-            raise UserNotFound(user_id)
-        return User(**row)
-
-    async def find(self, user_id: str) -> User | None:
-        """The user, or None."""
-        row = (await self._connection.execute(select(users).where(users.c.id == user_id))).mappings().first()
         return User(**row) if row else None
 
-    async def put(self, user: User) -> None:
-        """Insert or replace."""
-        values = {**asdict(user), "metadata": dict(user.metadata)}
-        found = await self._connection.execute(update(users).where(users.c.id == user.id).values(values))
-        if found.rowcount == 0:
-            await self._connection.execute(insert(users).values(values))
+    async def add(self, user: User) -> bool:
+        """Insert unless the id is taken."""
+        sqlite = self._connection.dialect.name == "sqlite"
+        new = (sqlite_insert if sqlite else postgresql_insert)(users).values(asdict(user))
+        query = new.on_conflict_do_nothing(index_elements=[users.c.id]).returning(users.c.id)
+        return (await self._connection.execute(query)).first() is not None
+
+    async def change(self, user: User) -> None:
+        """Replace a user that exists."""
+        stored = await self._connection.execute(update(users).where(users.c.id == user.id).values(asdict(user)))
+        if stored.rowcount == 0:
+            raise UserNotFound(user.id)
 
     async def delete(self, user_id: str) -> dict[str, int]:
         """Erase the user and every row that hangs on them, counted by table."""
@@ -105,15 +113,13 @@ class SqlPreferences:
         """When the preferences were reset, oldest first."""
         return [row["created_at"] for row in await self._log(preference_resets, user_id, 0)]
 
-    async def version(self, user_id: str) -> tuple[int, datetime | None]:
-        """How many rows the log has, and when the last one was written."""
-        count, latest = 0, None
+    async def version(self, user_id: str) -> int:
+        """How many rows the log has."""
+        count = 0
         for table in (comparisons, adjustments, preference_resets):
-            query = select(func.count(), func.max(table.c.created_at)).where(table.c.user_id == user_id)
-            rows, at = (await self._connection.execute(query)).one()
-            count += rows
-            latest = max(filter(None, (latest, at)), default=None)
-        return count, latest
+            query = select(func.count()).select_from(table).where(table.c.user_id == user_id)
+            count += int((await self._connection.execute(query)).scalar_one())
+        return count
 
     async def _log(self, table: Table, user_id: str, after: int) -> Sequence[Mapping[str, Any]]:
         query = select(table).where(table.c.user_id == user_id, table.c.sequence > after).order_by(table.c.sequence)

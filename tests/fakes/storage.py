@@ -78,11 +78,14 @@ class FakeUsers:
             raise UserNotFound(user_id)
         return self._rows.users[user_id]
 
-    async def find(self, user_id: str) -> User | None:
+    async def find(self, user_id: str, *, for_update: bool = False) -> User | None:
         return self._rows.users.get(user_id)
 
-    async def put(self, user: User) -> None:
-        self._rows.users[user.id] = user
+    async def add(self, user: User) -> bool:
+        return self._rows.users.setdefault(user.id, user) is user
+
+    async def change(self, user: User) -> None:
+        self._rows.users[(await self.get(user.id)).id] = user
 
     async def delete(self, user_id: str) -> dict[str, int]:
         rows, user = self._rows, await self.get(user_id)
@@ -143,11 +146,10 @@ class FakePreferences:
     async def resets(self, user_id: str) -> list[datetime]:
         return [item[3] for item in self._rows.resets if item[0] == user_id]
 
-    async def version(self, user_id: str) -> tuple[int, datetime | None]:
-        times = [item.created_at for item in await self.comparisons(user_id, since_reset=False)]
-        times += [item.created_at for item in await self.adjustments(user_id, since_reset=False)]
-        times += await self.resets(user_id)
-        return len(times), max(times, default=None)
+    async def version(self, user_id: str) -> int:
+        entries: list[object] = [*await self.comparisons(user_id, since_reset=False)]
+        entries += await self.adjustments(user_id, since_reset=False)
+        return len(entries) + len(await self.resets(user_id))
 
 
 class FakeQuestionnaires:

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from app.entities import Axis
 from app.preferences.posterior import Posterior
 from app.rewards.artifact import BasisArtifact, save_basis
+from app.rewards.pool import PoolPrompt, save_pool
 
 SPECIAL = ["<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 CONTEXT = 256
@@ -68,6 +69,16 @@ def write_tiny_basis(directory: Path, model_directory: Path, size: int = 3, seed
         certainty_scale=1.1,
         provenance={"made": "for tests"},
     )
+
+
+def tiny_settings(directory: Path) -> dict[str, str]:
+    """Write a model, a basis and a pool made for each other; returns the variables of a service that uses them."""
+    model, basis, pool = directory / "model", directory / "basis", directory / "pool"
+    version = write_tiny_basis(basis, write_tiny_model(model)).basis.version
+    prompts = [PoolPrompt(f"prompt-{i}", "home", f"Question {i}?", ("Yes.", "No.", "Perhaps.")) for i in range(4)]
+    save_pool(pool, prompts, np.random.default_rng(1).standard_normal((12, 3)), version)
+    settings = {"BACKEND": "transformers", "MODEL": str(model), "BASIS": str(basis), "POOL": str(pool)}
+    return {f"ATTUNE_ENGINE__{name}": value for name, value in settings.items()}
 
 
 def _tokens() -> list[str]:

@@ -5,11 +5,13 @@ import asyncio
 import pytest
 
 from app.engines import scripted_basis
+from app.entities import Message
 from app.errors import AttuneError, PreferencesChanged, QuestionAlreadyAnswered
 from app.generation.scripted import ScriptedEngine
 from app.main import build_services
 from app.services.answer_question import GivenAnswer
 from app.services.put_user import UserChanges
+from app.services.record_comparisons import NewComparison
 from app.storage.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -69,3 +71,47 @@ async def test_an_answer_while_its_person_is_erased_leaves_nothing_behind(servic
     _, created = await services.put_user("ada", UserChanges(frozenset()))
     assert created
     assert (await services.estimate_preferences("ada")).comparisons == 0
+
+
+def sent(**values: object) -> UserChanges:
+    return UserChanges(frozenset(values), **values)
+
+
+async def test_a_change_of_another_field_at_once_does_not_restore_consent(services) -> None:
+    for _ in range(10):
+        await services.put_user("ada", sent(consent=True, about="before"))
+        results = await outcomes(
+            services.put_user("ada", sent(about="after")),
+            services.put_user("ada", sent(consent=False)),
+            services.put_user("ada", sent(metadata={"plan": "free"})),
+        )
+        assert not [result for result in results if isinstance(result, BaseException)], results
+        user = await services.get_user("ada")
+        assert (user.consent, user.about, user.metadata) == (False, "after", {"plan": "free"})
+
+
+async def test_a_comparison_that_tells_about_a_person_at_once_does_not_restore_consent(services) -> None:
+    told = NewComparison("ada", (Message("user", "hello"),), "good day", "hi there", "first", about="a poet")
+    for _ in range(10):
+        await services.put_user("ada", sent(consent=True, about=None))
+        await outcomes(services.record_comparisons([told]), services.put_user("ada", sent(consent=False)))
+        user = await services.get_user("ada")
+        assert (user.consent, user.about) == (False, "a poet")
+
+
+async def test_several_who_create_one_person_at_once_create_them_once(services) -> None:
+    for number in range(10):
+        changes = (sent(about="a poet"), sent(consent=False), sent(metadata={"plan": "free"}))
+        results = await outcomes(*(services.put_user(f"bob-{number}", change) for change in changes))
+        assert not [result for result in results if isinstance(result, BaseException)], results
+        assert sum(created for _, created in results) == 1
+        user = await services.get_user(f"bob-{number}")
+        assert (user.about, user.consent, user.metadata) == ("a poet", False, {"plan": "free"})
+
+
+async def test_a_person_erased_during_a_change_keeps_nothing_from_before(services) -> None:
+    for _ in range(10):
+        await services.put_user("ada", sent(about="a secret"))
+        await outcomes(services.put_user("ada", sent(consent=True)), services.delete_user("ada"))
+        user, _ = await services.put_user("ada", sent())
+        assert user.about is None

@@ -3,17 +3,21 @@
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from app.entities import User
 from app.storage.database import Database
 from app.storage.migrations import current_revision, downgrade, newest_revision, upgrade
 from app.storage.tables import metadata
 
 pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 2, 3, tzinfo=UTC)
 
 
 async def test_up_down_and_up_again_ends_at_the_newest_revision(database: Database) -> None:
@@ -48,3 +52,10 @@ async def test_two_processes_that_migrate_at_once_both_succeed(postgres_url: str
     database = Database(postgres_url)
     assert await current_revision(database) == newest_revision()
     await database.close()
+
+
+async def test_looking_at_the_schema_waits_for_no_writer(database: Database) -> None:
+    async with database.begin() as uow:
+        await uow.users.add(User("ada", None, True, {}, NOW, NOW))
+        async with asyncio.timeout(2):
+            assert await current_revision(database) == newest_revision()

@@ -70,7 +70,7 @@ def test_the_stream_helper_assembles_the_completion(client: openai.OpenAI) -> No
 @pytest.mark.parametrize(
     ("options", "error", "code", "param"),
     [
-        ({"user": "nobody"}, openai.NotFoundError, "user_not_found", "user_id"),
+        ({"user": "nobody"}, openai.NotFoundError, "user_not_found", "user"),
         ({"model": "gpt-9"}, openai.NotFoundError, "model_not_found", "model"),
         ({"temperature": -1}, openai.BadRequestError, "invalid_request", "temperature"),
         ({"safety_identifier": "eve"}, openai.BadRequestError, "conflicting_user_id", "safety_identifier"),

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from tests.fakes.process import ServedProcess
+from tests.fakes.tiny_model import tiny_settings
 
 
 def serve(directory: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -64,6 +65,36 @@ def test_an_unknown_variable_stops_the_start(tmp_path: Path) -> None:
     refused = serve(tmp_path, ATTUNE_PROT="8000")
     assert refused.returncode == 1
     assert refused.stderr == "attune: Unknown variable ATTUNE_PROT; the nearest known one is ATTUNE_PORT.\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://user:hidden@host/name", "postgresql://user:hidden@host:port/name", "sqlite:///log.txt/own.db"]
+)
+def test_a_database_that_cannot_be_opened_stops_the_start_in_one_line(tmp_path: Path, url: str) -> None:
+    (tmp_path / "log.txt").touch()
+    refused = serve(tmp_path, ATTUNE_DATABASE_URL=url, ATTUNE_AUTH__TOKEN="x" * 32)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith("attune: ")
+    assert "ATTUNE_DATABASE_URL" in refused.stderr.splitlines()[-1]
+    assert "hidden" not in refused.stderr
+
+
+def test_a_directory_for_data_that_cannot_be_made_stops_the_start_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".attune").touch()
+    refused = serve(tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"attune: The directory {tmp_path / '.attune'} ")
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers", "tokenizers"])
+def test_an_engine_whose_library_is_missing_stops_the_start_with_the_remedy(tmp_path: Path, missing: str) -> None:
+    (tmp_path / missing).mkdir()
+    (tmp_path / missing / "__init__.py").write_text(f"raise ModuleNotFoundError('gone', name='{missing}')")
+    refused = serve(tmp_path, **tiny_settings(tmp_path), PYTHONPATH=str(tmp_path))
+    assert refused.returncode == 1
+    last = refused.stderr.splitlines()[-1]
+    assert last.startswith(f"attune: The engine needs {missing}")
+    assert "pip install 'attune[engine]'" in last
 
 
 def test_a_given_database_that_is_not_migrated_is_refused_with_the_remedy(tmp_path: Path) -> None:

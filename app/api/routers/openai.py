@@ -1,6 +1,6 @@
 """The routes that OpenAI's clients call."""
 
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from app.api.dependencies import MetricsOf, ServicesOf
 from app.api.error_handlers import error_body, failure_of, request_id_of
 from app.api.openai_schemas import ChatBody, completion, completion_events, model_object
 from app.api.streaming import event, stream_events, unless_client_leaves
-from app.errors import AttuneError, ModelNotFound
+from app.errors import AttuneError, ModelNotFound, UserNotFound
 from app.services.respond import Response
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -26,7 +26,7 @@ async def chat_completions(request: Request, body: ChatBody, services: ServicesO
     body.check()
     created = datetime.now(UTC)
     personalization = body.how_personal(personal_model=body.model != services.model)
-    work = services.respond(body.conversation(), personalization, body.sampling())
+    work = _naming_field(services.respond(body.conversation(), personalization, body.sampling()), body)
     headers = {"x-ignored-fields": ", ".join(body.ignored())} if body.ignored() else {}
     if not body.stream:
         response = await unless_client_leaves(request, work)
@@ -43,6 +43,16 @@ async def chat_completions(request: Request, body: ChatBody, services: ServicesO
     stream = await stream_events(work, render, fail)
     stream.headers.update(headers)
     return stream
+
+
+async def _naming_field(work: Coroutine[Any, Any, Response], body: ChatBody) -> Response:
+    """Await ``work``; an unknown user is reported under the field that named them."""
+    try:
+        return await work
+    except UserNotFound as error:
+        person = body.person()
+        error.field = person and person[0]
+        raise
 
 
 @router.get("/models")

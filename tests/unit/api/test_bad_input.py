@@ -57,7 +57,10 @@ CASES: list[tuple[str, str, str, Any, int, str, str | None]] = [
     ("blank item among comparisons", "POST", "/v1/comparisons", [COMPARE, {**COMPARE, "prompt": ""}], 422, "empty_prompt", "/comparisons/1/prompt"),
     ("stranger among comparisons", "POST", "/v1/comparisons", [COMPARE, {**COMPARE, "user_id": "nobody"}], 404, "user_not_found", "/comparisons/1/user_id"),
     ("no comparisons", "POST", "/v1/comparisons", [], 422, "invalid_request", "/comparisons"),
-    ("time without a zone", "POST", "/v1/comparisons", [{**COMPARE, "at": "2026-01-01T00:00:00"}], 422, "invalid_request", "/comparisons/0"),
+    ("time without a zone", "POST", "/v1/comparisons", [{**COMPARE, "at": "2026-01-01T00:00:00"}], 422, "invalid_request", "/comparisons/0/at"),
+    ("a time before there were clocks", "POST", "/v1/comparisons", [{**COMPARE, "at": "0001-01-01T00:00:00+14:00"}], 422, "invalid_request", "/comparisons/0/at"),
+    ("the last time there is", "POST", "/v1/comparisons", [{**COMPARE, "at": "9999-12-31T23:59:59-14:00"}], 422, "invalid_request", "/comparisons/0/at"),
+    ("a time in the future", "POST", "/v1/comparisons", [{**COMPARE, "at": "2999-01-01T00:00:00Z"}], 422, "invalid_request", "/comparisons/0/at"),
     ("unknown route", "GET", "/v1/nothing", None, 404, "route_not_found", None),
     ("wrong method", "DELETE", "/v1/questionnaires", None, 405, "method_not_allowed", None),
 ]  # fmt: skip

@@ -16,7 +16,15 @@ CHAT: dict[str, Any] = {
 
 ERRORS: list[tuple[str, dict[str, Any], int, str, str | None]] = [
     ("unknown model", {"model": "gpt-9"}, 404, "model_not_found", "model"),
-    ("unknown user", {"user": "nobody"}, 404, "user_not_found", "user_id"),
+    ("unknown user", {"user": "nobody"}, 404, "user_not_found", "user"),
+    ("unknown safety identifier", {"safety_identifier": "nobody"}, 404, "user_not_found", "safety_identifier"),
+    (
+        "unknown user of ours",
+        {"personalization": {"user_id": "nobody"}},
+        404,
+        "user_not_found",
+        "personalization.user_id",
+    ),
     ("two users", {"user": "a", "safety_identifier": "b"}, 400, "conflicting_user_id", "safety_identifier"),
     ("tools", {"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "unsupported_option", "tools"),
     ("json", {"response_format": {"type": "json_object"}}, 400, "unsupported_option", "response_format"),
@@ -61,6 +69,17 @@ async def test_the_base_model_answers_as_it_is_and_the_personal_one_chooses(
 async def test_the_base_model_chooses_when_our_options_are_sent(http: httpx2.AsyncClient, user: str) -> None:
     options = {**CHAT, "model": "scripted", "personalization": {"user_id": user}}
     assert (await http.post(PATH, json=options)).json()["personalization"]["mode_used"] == "best_of_n"
+
+
+async def test_the_base_model_asks_nobody_to_be_registered(http: httpx2.AsyncClient) -> None:
+    options = {**CHAT, "model": "scripted", "user": "nobody", "safety_identifier": "somebody-else"}
+    response = await http.post(PATH, json=options)
+    assert (response.status_code, response.json()["personalization"]["mode_used"]) == (200, "off")
+
+
+async def test_the_base_model_with_our_options_needs_a_person_who_is_registered(http: httpx2.AsyncClient) -> None:
+    options = {**CHAT, "model": "scripted", "user": "nobody", "personalization": {"mode": "off"}}
+    assert (await http.post(PATH, json=options)).status_code == 404
 
 
 @pytest.mark.parametrize("field", ["user", "safety_identifier"])

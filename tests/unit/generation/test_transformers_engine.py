@@ -63,6 +63,15 @@ async def test_the_request_used_longest_ago_is_forgotten_first(engine: Transform
     assert engine.tokens_generated > generated
 
 
+async def test_a_request_that_cannot_be_repeated_is_not_kept(engine: TransformersEngine) -> None:
+    once = replace(OPTIONS, cacheable=False)
+    first = await engine.candidates(QUESTION, 1, once)
+    again = await engine.candidates(QUESTION, 1, once)
+    assert again.candidates[0].text == first.candidates[0].text
+    assert engine.tokens_generated == 2 * first.completion_tokens
+    assert not engine._kept
+
+
 async def test_nothing_is_kept_when_the_cache_has_no_room(checkpoint: Path, basis: BasisArtifact) -> None:
     engine = TransformersEngine(checkpoint, basis, threads=1, cached_candidates=0)
     await engine.start()

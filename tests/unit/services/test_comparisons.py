@@ -43,3 +43,9 @@ async def test_a_comparison_keeps_the_time_it_was_made(world: World) -> None:
 async def test_what_is_said_about_a_person_is_kept_with_them(world: World) -> None:
     await world.record([NewComparison("ada", PROMPT, "good day", "hi there", "first", about="a poet")])
     assert (await world.get_user("ada")).about == "a poet"
+
+
+async def test_preferences_changed_when_the_comparison_was_written_not_when_it_was_made(world: World) -> None:
+    at = datetime(2025, 5, 1, tzinfo=UTC)
+    await world.record([NewComparison("ada", PROMPT, "good day", "hi there", "first", at=at)])
+    assert (await world.estimate("ada")).updated_at == world.clock.now

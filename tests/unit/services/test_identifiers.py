@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from app.services.identifiers import new_id
+from app.services.identifiers import new_id, time_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -18,3 +18,7 @@ def test_identifiers_sort_by_time() -> None:
 
 def test_identifiers_of_one_moment_differ() -> None:
     assert len({new_id("gen", NOW) for _ in range(100)}) == 100
+
+
+def test_an_identifier_tells_when_it_was_made() -> None:
+    assert time_of(new_id("cmp", NOW + timedelta(milliseconds=7))) == NOW + timedelta(milliseconds=7)

@@ -7,7 +7,7 @@ from app.entities import Message
 from app.errors import PreconditionRequired, PreferencesChanged, UnknownAxis, UserNotFound
 from app.services.put_user import UserChanges
 from app.services.record_comparisons import NewComparison
-from tests.fakes.world import World
+from tests.fakes.world import World, nothing_written
 
 pytestmark = pytest.mark.anyio
 
@@ -137,3 +137,11 @@ async def test_an_old_comparison_too_long_for_the_active_model_is_left_out(world
 async def test_preferences_of_nobody_are_not_found(world: World) -> None:
     with pytest.raises(UserNotFound):
         await world.estimate("nobody")
+
+
+async def test_comparisons_that_can_never_be_scored_again_are_not_written_again(world: World) -> None:
+    await world.record([compare("warm gentle evening", "quick plain list")])
+    newer = world.on_another_basis()
+    newer.engine.context = 2
+    with nothing_written(newer):
+        await newer.estimate("ada")

@@ -5,6 +5,7 @@ import pytest
 
 from app.engines import ActiveBasis
 from app.errors import (
+    EngineOverloaded,
     QuestionAlreadyAnswered,
     QuestionnaireComplete,
     QuestionnaireNotFound,
@@ -198,3 +199,50 @@ async def test_a_question_from_before_a_new_basis_is_scored_by_the_engine(world:
     await answer(newer, state, "first")
     [stored] = newer.database.rows.comparisons
     assert (stored.basis_version, newer.engine.requests) == ("newer", 1)
+
+
+async def test_a_repeated_answer_does_not_ask_the_engine(world: World) -> None:
+    state = await world.start("ada", 10)
+    await answer(world, state, "first")
+    without_the_pair = with_pool(world, 0)
+    world.engine.fail_next(EngineOverloaded(3))
+    assert (await answer(without_the_pair, state, "first")).questionnaire.answered == 1
+
+
+async def test_a_skip_does_not_ask_the_engine(world: World) -> None:
+    state = await world.start("ada", 10)
+    world.engine.fail_next(EngineOverloaded(3))
+    assert (await answer(with_pool(world, 0), state, "skip")).questionnaire.answered == 1
+
+
+async def too_long_to_score(world: World) -> World:
+    """After an answer to a question that has left the pool, and whose texts the active model cannot take."""
+    state = await world.start("ada", 10)
+    newer = with_pool(world.on_another_basis(), 0)
+    newer.engine.context = 2
+    await answer(newer, state, "first")
+    return newer
+
+
+async def test_an_answer_that_cannot_be_scored_is_kept_without_effect(world: World) -> None:
+    newer = await too_long_to_score(world)
+    [stored] = newer.database.rows.comparisons
+    estimate = await newer.estimate("ada")
+    assert (stored.preferred, stored.differences, estimate.comparisons) == ("first", (), 1)
+    np.testing.assert_array_equal(estimate.posterior.mean, newer.active.basis.prior.mean)
+
+
+async def test_an_answer_that_could_not_be_scored_counts_under_no_basis_but_where_it_can_be(world: World) -> None:
+    newer = await too_long_to_score(world)
+    estimate = await world.on_another_basis("newest").estimate("ada")
+    [stored] = newer.database.rows.comparisons
+    assert (stored.basis_version, len(stored.differences)) == ("newest", 4)
+    assert (estimate.posterior.mean != world.active.basis.prior.mean).any()
+
+
+async def test_going_back_to_the_basis_of_the_question_scores_what_could_not_be_scored(world: World) -> None:
+    await too_long_to_score(world)
+    world.engine.context = 512
+    await world.estimate("ada")
+    [stored] = world.database.rows.comparisons
+    assert (stored.basis_version, len(stored.differences)) == ("scripted", 4)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.entities import Message
+from app.entities import CandidateSet, Conversation, Message, SamplingOptions
 from app.errors import EngineOverloaded, InvalidInput, PromptTooLong, UserNotFound
 from app.services.put_user import UserChanges
 from app.services.respond import Personalization, Response, Sampling
@@ -88,6 +88,22 @@ async def test_without_a_seed_two_responses_differ(world: World) -> None:
     first, second = await generate(world, sampling), await generate(world, sampling)
     assert first.seed != second.seed
     assert first.chosen[0].candidate.text != second.chosen[0].candidate.text
+
+
+@pytest.mark.parametrize(("seed", "cacheable"), [(None, False), (5, True), (0, True)])
+async def test_only_a_seed_that_the_caller_knows_makes_a_request_worth_keeping(
+    world: World, seed: int | None, cacheable: bool
+) -> None:
+    asked: list[SamplingOptions] = []
+    draw = world.engine.candidates
+
+    async def watch(conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet:
+        asked.append(options)
+        return await draw(conversation, n, options)
+
+    world.engine.candidates = watch  # type: ignore[method-assign]
+    await generate(world, Sampling(40, 0.8, 0.95, seed))
+    assert [options.cacheable for options in asked] == [cacheable]
 
 
 async def test_several_responses_come_best_first(world: World) -> None:
