@@ -47,7 +47,7 @@ def bundle(
     out: Annotated[Path, typer.Option(help="Where basis and pool are written.")] = BUNDLED,
     model: MODEL = BUNDLED / "model",
     rank: RANK = 10,
-    people: Annotated[int, typer.Option(min=20, help="Simulated people.")] = 800,
+    people: Annotated[int, typer.Option(min=20, help="Simulated people.")] = 3000,
     prompts: Annotated[int, typer.Option(min=20, help="Prompts that the model answers for the comparisons.")] = 500,
     seed: SEED = 5,
     threads: THREADS = 2,

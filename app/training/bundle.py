@@ -20,7 +20,7 @@ from app.entities import Conversation, Message
 from app.rewards.pool import PoolPrompt
 from app.training.dataset import RawComparison
 from app.training.language.corpus import read_conversations
-from app.training.people import SimulatedPeople, choose, draw_tastes
+from app.training.people import choose, draw_tastes
 from app.training.properties import PropertyScale
 
 PER_PERSON = {"own": 40, "real": 25, "pool": 35}
@@ -75,12 +75,13 @@ def simulated_comparisons(texts: Texts, people: int, rng: np.random.Generator) -
         kind: [(prompt, *pair) for prompt, responses in groups for pair in combinations(responses, 2)]
         for kind, groups in (("own", texts.own), ("real", texts.real), ("pool", texts.pool))
     }
-    tastes, scale = draw_tastes(people, rng), texts.scale()
-    for number, taste in enumerate(tastes):
-        person = SimulatedPeople(taste[None], scale)
+    distinct = list(dict.fromkeys(text for pairs in kinds.values() for pair in pairs for text in pair[1:]))
+    scores = texts.scale().standardise(distinct)
+    row = {text: number for number, text in enumerate(distinct)}
+    for number, taste in enumerate(draw_tastes(people, rng)):
         for kind, count in PER_PERSON.items():
             pairs = [kinds[kind][i] for i in rng.integers(0, len(kinds[kind]), count)]
-            first, second = (person.rewards([pair[side] for pair in pairs])[0] for side in (1, 2))
+            first, second = (scores[[row[pair[side]] for pair in pairs]] @ taste for side in (1, 2))
             answers = choose(first, second, rng)
             for (prompt, one, other), answer in zip(pairs, answers, strict=True):
                 yield RawComparison(f"sim:{number}", prompt, one, other, "first" if answer else "second")

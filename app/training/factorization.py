@@ -16,6 +16,9 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
+SHRINKAGE = 0.3
+"""Share of the features' mean variance that is added to the variance of every direction before whitening."""
+
 
 @dataclass(frozen=True)
 class Factorization:
@@ -34,8 +37,8 @@ def fit_factorization(
     labels: Float64[np.ndarray, " comparisons"],
     *,
     rank: int,
-    penalty: float = 0.5,
-    head_penalty: float = 1.0,
+    penalty: float = 1.0,
+    head_penalty: float = 20.0,
     iterations: int = 150,
     seed: int = 0,
 ) -> Factorization:
@@ -77,7 +80,7 @@ def _whitening(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centre = features.mean(0)
     values, vectors = np.linalg.eigh(np.cov((features - centre).T))
     values = np.maximum(values, 0.0)
-    return centre, vectors / np.sqrt(values + 0.01 * values.mean())
+    return centre, vectors / np.sqrt(values + SHRINKAGE * values.mean())
 
 
 def _initial(

@@ -22,6 +22,7 @@ from app.training.replay import RecordedPerson, Replayed, ReplayScores, replay, 
 EXPONENTS = (0.4, 0.55, 0.7, 0.85, 1.0)
 CALIBRATED_AT = (1, 3, 5, 10, 20)
 MOST_REPLAYED = 120
+MOST_FOR_PRIOR = 500
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def fit_basis(
 
 def _prior(data: ComparisonData, rewards: Float64[np.ndarray, "rows basis"], use: Bool[np.ndarray, " n"]) -> Posterior:
     differences = rewards[data.first[use]] - rewards[data.second[use]]
-    return fit_population(differences, data.labels[use], data.people[use])
+    chosen = np.isin(data.people[use], np.unique(data.people[use])[:MOST_FOR_PRIOR])
+    return fit_population(differences[chosen], data.labels[use][chosen], data.people[use][chosen])
 
 
 def _score_others(

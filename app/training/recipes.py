@@ -82,7 +82,7 @@ class BundleRecipe:
     """Sizes of the bundled basis' training data."""
 
     rank: int = 10
-    people: int = 800
+    people: int = 3000
     prompts: int = 500
     responses: int = 8
     seed: int = 5
