@@ -3,31 +3,19 @@
 Everything here is fitted offline, on many people's answers; nothing here knows a single person by name.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from app.preferences.gaussian import Posterior
-from app.preferences.logistic import expected_sigmoid, log_sigmoid
+from app.preferences.logistic import log_sigmoid
 from app.preferences.people import PeopleFit, PeopleProblem
-from app.preferences.posterior import check_answers, fit_posterior
+from app.preferences.posterior import fit_posterior
 
 MEAN_STD = 3.0  # of the population mean before any data, in log-odds: keeps the mean finite if all people agree
 INITIAL_STD = 1.0  # of people around the population mean, in log-odds: where the iterations start
 ANCHOR_PEOPLE = 0.1  # imagined people spread by INITIAL_STD: keep a prior from a few real people from collapsing
 UNCHANGED = 1e-4  # of a person's standard deviation: smaller moves of the prior end the iterations
-EXPONENTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
 SMALLEST_PROBABILITY = 1e-12  # what an answer held for impossible costs at most: 28 nats
-
-
-@dataclass(frozen=True)
-class ExponentFit:
-    """The exponent chosen, and the held-out log-loss in nats per answer of every exponent tried."""
-
-    exponent: float
-    log_losses: dict[float, float]
 
 
 def fit_population(
@@ -80,82 +68,6 @@ def fit_population(
     return prior
 
 
-def held_out_probabilities(
-    prior: Posterior,
-    differences: Float64[np.ndarray, "comparisons basis"],
-    first_preferred: Float64[np.ndarray, " comparisons"],
-    people: Int64[np.ndarray, " comparisons"],
-    asked: Bool[np.ndarray, " comparisons"],
-    *,
-    exponent: float = 1.0,
-) -> Float64[np.ndarray, " held_out"]:
-    """Predict each person's other answers from the ones that were asked.
-
-    Args:
-        prior: The population, fitted on other people.
-        differences: Basis rewards of the first candidate minus the second, of all people.
-        first_preferred: 1.0 where the first candidate was preferred, 0.0 where the second, 0.5 for a tie.
-        people: Who answered each comparison; any integers.
-        asked: Rows to learn from, best chosen by the rule that is used in service; the rest is predicted.
-        exponent: Power of the likelihood.
-
-    Returns:
-        Probability that the first candidate is preferred, for the rows not asked, in their order. A person with no
-        asked row is predicted by the prior.
-
-    Raises:
-        ValueError: If an array disagrees in length or is not finite, or K disagrees with the prior.
-    """
-    check_answers(differences, first_preferred, prior.size, exponent)
-    if asked.shape != people.shape or people.shape != first_preferred.shape:
-        raise ValueError(f"people {people.shape} and asked {asked.shape} need one entry per comparison.")
-    ids, person = np.unique(people, return_inverse=True)
-    means = np.tile(prior.mean, (len(ids), 1))
-    covariances = np.tile(prior.covariance(), (len(ids), 1, 1))
-    if asked.any():
-        problem = PeopleProblem(differences[asked], first_preferred[asked], people[asked], exponent=exponent)
-        fit = problem.fit(prior)
-        known = np.searchsorted(ids, fit.ids)
-        means[known], covariances[known] = fit.means, fit.covariances()
-    rows, person = differences[~asked], person[~asked]
-    variances = np.einsum("nk,nkl,nl->n", rows, covariances[person], rows)
-    return expected_sigmoid(np.einsum("nk,nk->n", rows, means[person]), np.maximum(variances, 0.0))
-
-
-def fit_exponent(
-    prior: Posterior,
-    differences: Float64[np.ndarray, "comparisons basis"],
-    first_preferred: Float64[np.ndarray, " comparisons"],
-    people: Int64[np.ndarray, " comparisons"],
-    asked: Bool[np.ndarray, " comparisons"],
-    *,
-    grid: Sequence[float] = EXPONENTS,
-) -> ExponentFit:
-    """Choose the tempering exponent that predicts people's held-out answers best.
-
-    Arguments and errors are those of ``held_out_probabilities``, and ``grid`` are the exponents to try.
-
-    Returns:
-        The exponent of the lowest mean log-loss, the first in ``grid`` among equals, and the losses of all.
-
-    Raises:
-        ValueError: Also if every row was asked or ``grid`` is empty: nothing is left to compare.
-    Source:
-        Grünwald and van Ommen, Inconsistency of Bayesian Inference for Misspecified Linear Models (2017), for the
-        tempered likelihood; the held-out choice is cross-validation of the predictive density.
-    """
-    if asked.all() or not grid:
-        raise ValueError("Leave some comparisons out of 'asked' and name at least one exponent.")
-    answers = first_preferred[~asked]
-    losses = {
-        exponent: log_loss(
-            held_out_probabilities(prior, differences, first_preferred, people, asked, exponent=exponent), answers
-        )
-        for exponent in grid
-    }
-    return ExponentFit(min(losses, key=lambda exponent: losses[exponent]), losses)
-
-
 def log_loss(probabilities: Float64[np.ndarray, " answers"], first_preferred: Float64[np.ndarray, " answers"]) -> float:
     """Mean negative log-likelihood of answers in nats, at most 28 for an answer held for impossible."""
     bounded = np.clip(probabilities, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
@@ -172,7 +84,7 @@ def fit_certainty_scale(
     Multiplying ``certainty`` by it makes the claim true on average over the people it was fitted on.
 
     Args:
-        probabilities: Predictions (N,) of held-out answers, as ``held_out_probabilities`` returns them, N >= 1.
+        probabilities: Predictions (N,) of held-out answers, N >= 1.
         first_preferred: The answers: 1.0, 0.0, or 0.5 for a tie, which counts as half right.
 
     Returns:

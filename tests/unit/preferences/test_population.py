@@ -8,9 +8,7 @@ from app.preferences.logistic import expected_sigmoid, preference_probability
 from app.preferences.people import PeopleProblem
 from app.preferences.population import (
     fit_certainty_scale,
-    fit_exponent,
     fit_population,
-    held_out_probabilities,
     log_loss,
 )
 from app.preferences.posterior import Posterior, fit_posterior
@@ -63,6 +61,18 @@ def test_people_who_hardly_differ_give_a_narrow_prior(narrow: Posterior) -> None
     assert narrow.std().max() < 0.25
 
 
+def predicted_from_own(
+    prior: Posterior, rows: np.ndarray, answers: np.ndarray, people: np.ndarray, asked: np.ndarray
+) -> np.ndarray:
+    """Predictions of the rows not asked, each from the asked rows of the same person; people lie together."""
+    found = []
+    for person in np.unique(people):
+        own = people == person
+        belief, _ = fit_posterior(prior, rows[own & asked], answers[own & asked])
+        found.append(preference_probability(belief, rows[own & ~asked]))
+    return np.concatenate(found)
+
+
 def test_a_narrow_prior_does_not_let_few_answers_mislead(narrow: Posterior) -> None:
     rng = np.random.default_rng(2)
     rows, answers, people = answers_of(np.tile(POPULATION.mean, (100, 1)), 60, rng)
@@ -71,7 +81,7 @@ def test_a_narrow_prior_does_not_let_few_answers_mislead(narrow: Posterior) -> N
     for count in (0, 5):
         kept = (place < count) | (place >= 10)
         asked = place[kept] < count
-        predictions = held_out_probabilities(narrow, rows[kept], answers[kept], people[kept], asked)
+        predictions = predicted_from_own(narrow, rows[kept], answers[kept], people[kept], asked)
         loss[count] = log_loss(predictions, answers[kept][~asked])
     assert loss[5] < loss[0] + 0.003  # nats; a prior of standard deviation 1 loses 0.03
 
@@ -166,56 +176,6 @@ def test_refined_means_are_nearer_the_exact_posterior_than_laplace() -> None:
     for _ in range(20):
         refined = problem.refine(prior, refined)
     assert abs(refined.means[0, 0] - exact) < 0.2 * abs(laplace.means[0, 0] - exact)
-
-
-def test_held_out_answers_are_predicted_from_each_persons_own() -> None:
-    rng = np.random.default_rng(9)
-    rows, answers, people = answers_of(draw_people(POPULATION, 5, rng), 12, rng)
-    asked = np.tile(np.arange(12) < 8, 5)
-    found = held_out_probabilities(POPULATION, rows, answers, people, asked, exponent=0.8)
-    expected = []
-    for person in range(5):
-        own = people == person
-        belief, _ = fit_posterior(POPULATION, rows[own & asked], answers[own & asked], exponent=0.8)
-        expected.append(preference_probability(belief, rows[own & ~asked]))
-    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-9)
-
-
-def test_people_who_were_not_asked_are_predicted_by_the_population() -> None:
-    rng = np.random.default_rng(10)
-    rows, answers, people = answers_of(draw_people(POPULATION, 3, rng), 4, rng)
-    found = held_out_probabilities(POPULATION, rows, answers, people, np.zeros(12, dtype=np.bool_))
-    np.testing.assert_allclose(found, preference_probability(POPULATION, rows), atol=1e-12)
-
-
-def _copied_answers(copies: int) -> tuple[Answers, np.ndarray]:
-    """People who gave every asked answer ``copies`` times, as if each time were news."""
-    rng = np.random.default_rng(11)
-    rows, answers, people = answers_of(draw_people(POPULATION, 100, rng), 20, rng)
-    asked = np.tile(np.arange(20) < 8, 100)
-    repeat = np.where(asked, copies, 1)
-    return tuple(np.repeat(array, repeat, axis=0) for array in (rows, answers, people)), np.repeat(asked, repeat)
-
-
-def test_answers_counted_three_times_are_tempered_to_about_a_third() -> None:
-    data, asked = _copied_answers(3)
-    assert fit_exponent(POPULATION, *data, asked).exponent in (0.2, 0.3, 0.4)
-
-
-def test_honest_answers_need_about_no_tempering() -> None:
-    data, asked = _copied_answers(1)
-    assert fit_exponent(POPULATION, *data, asked).exponent >= 0.8
-
-
-def test_the_chosen_exponent_has_the_lowest_loss() -> None:
-    data, asked = _copied_answers(1)
-    fit = fit_exponent(POPULATION, *data, asked, grid=(0.2, 1.0))
-    assert fit.log_losses[fit.exponent] == min(fit.log_losses.values())
-
-
-def test_fitting_an_exponent_needs_held_out_answers() -> None:
-    with pytest.raises(ValueError, match="out of 'asked'"):
-        fit_exponent(standard_belief(1), np.ones((2, 1)), np.ones(2), np.arange(2), np.ones(2, dtype=np.bool_))
 
 
 def test_a_coin_costs_one_bit_an_answer() -> None:
