@@ -12,7 +12,7 @@ import app
 from app.entities import Message
 from app.preferences.posterior import fit_posterior
 from app.preferences.selection import select_pair
-from app.rewards.artifact import check_model, load_basis
+from app.rewards.artifact import check_model, load_basis, model_sha256
 from app.rewards.language import load_language_model
 from app.rewards.pool import load_pool, parse_prompts
 from app.rewards.scorer import basis_rewards
@@ -51,6 +51,8 @@ def test_the_model_is_small_enough_to_ship():
 
 def test_the_basis_belongs_to_the_model(artifact):
     check_model(artifact.manifest, BUNDLED / "model")
+    assert artifact.manifest["model"]["sha256"] == model_sha256(BUNDLED / "model")
+    assert artifact.heads.shape[1] == json.loads((BUNDLED / "model/config.json").read_text())["hidden_size"]
 
 
 def test_at_least_eight_axes_have_a_name_from_held_out_texts(artifact):

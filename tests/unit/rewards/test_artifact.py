@@ -8,7 +8,7 @@ import pytest
 from app.entities import Axis
 from app.errors import ArtifactError, ArtifactIncompatible
 from app.preferences.posterior import Posterior
-from app.rewards.artifact import BasisArtifact, check_model, load_basis, save_basis
+from app.rewards.artifact import BasisArtifact, check_model, load_basis, model_sha256, save_basis
 
 CONTENT: dict[str, Any] = {
     "model_name": "small",
@@ -144,7 +144,9 @@ def test_heads_and_offset_that_disagree_are_refused(tmp_path: Path, model_direct
 
 
 def test_a_basis_is_accepted_for_the_model_it_was_made_for(tmp_path: Path, model_directory: Path) -> None:
-    check_model(_save(tmp_path / "basis", model_directory).manifest, model_directory)
+    manifest = _save(tmp_path / "basis", model_directory).manifest
+    check_model(manifest, model_directory)
+    assert manifest["model"]["sha256"] == model_sha256(model_directory)
 
 
 def test_a_basis_is_refused_for_other_weights(tmp_path: Path, model_directory: Path) -> None:
