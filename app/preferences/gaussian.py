@@ -1,11 +1,12 @@
 """Gaussian belief about one person's coefficients. Knows nothing of answers; ``posterior.py`` updates it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64
+
+from app.preferences.belief import Margins
 
 SYMMETRY_TOLERANCE = 1e-9  # of the largest entry: what inverting and storing a matrix may leave
 
@@ -78,28 +79,21 @@ class Posterior:
         check_rows(rows, self.size)
         return rows @ self.mean, np.square(rows @ self.whitening.T).sum(axis=1)
 
+    def margins(self, rows: Float64[np.ndarray, "rows basis"]) -> Margins:
+        """Distribution of ``rows @ coefficients``: one component a row, refused as ``project`` does."""
+        means, variances = self.project(rows)
+        return Margins(np.ones(1), means[:, None], variances[:, None])
 
-def shifted(posterior: Posterior, adjustments: Sequence[tuple[int, float]]) -> Posterior:
-    """Add a person's own corrections to the mean; the precision stays.
+    def draw(self, count: int, rng: np.random.Generator) -> Float64[np.ndarray, "draws basis"]:
+        """``count`` coefficient vectors (``count``, K); advances ``rng`` by one normal number an entry."""
+        noise = rng.standard_normal((count, self.size))
+        return np.asarray(self.mean + noise @ self.whitening, dtype=np.float64)
 
-    Args:
-        posterior: Belief to correct; it is not changed.
-        adjustments: Pairs of coefficient index and log-odds to add, applied in order.
-
-    Returns:
-        The corrected belief; with no adjustments, ``posterior`` itself.
-
-    Raises:
-        ValueError: If an index is outside 0..K-1 or an amount is not finite.
-    """
-    if not adjustments:
-        return posterior
-    mean = posterior.mean.copy()
-    for index, amount in adjustments:
-        if not 0 <= index < posterior.size:
-            raise ValueError(f"There is no coefficient {index}; index runs from 0 to {posterior.size - 1}.")
-        mean[index] += amount
-    return Posterior(mean, posterior.precision)
+    def moved(self, offset: Float64[np.ndarray, " basis"]) -> "Posterior":
+        """The same spread around ``mean + offset``; raises ``ValueError`` if the offset is not finite or not (K,)."""
+        if offset.shape != self.mean.shape:
+            raise ValueError(f"offset is {offset.shape}, but there are {self.size} coefficients; pass one entry each.")
+        return Posterior(self.mean + offset, self.precision)
 
 
 def check_rows(rows: Float64[np.ndarray, "rows columns"], size: int) -> None:

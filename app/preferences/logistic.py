@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64
 
-from app.preferences.gaussian import Posterior
+from app.preferences.belief import Belief, Margins
 
 NATS_PER_BIT = float(np.log(2.0))
 PREDICTION_NODES = 32
@@ -72,20 +72,33 @@ def expected_sigmoid(
 
 
 def preference_probability(
-    posterior: Posterior, differences: Float64[np.ndarray, "pairs basis"]
+    belief: Belief, differences: Float64[np.ndarray, "pairs basis"]
 ) -> Float64[np.ndarray, " pairs"]:
     """Probability that the person prefers the first candidate, with the coefficients integrated out.
 
     Args:
-        posterior: Belief about the coefficients.
+        belief: Belief about the coefficients, of any family.
         differences: Basis rewards of the first candidate minus the second; a zero row gives one half.
 
     Returns:
-        Probabilities (N,); accuracy as ``expected_sigmoid``.
+        Probabilities (N,); accuracy as ``expected_sigmoid``. At most ``ROWS_PER_CHUNK`` rows are spread over the
+        belief's components at a time.
 
     Raises:
         ValueError: If ``differences`` is not finite or has another K.
     Source:
-        Bishop, PRML (2006), eq. 4.145, integrated numerically.
+        Bishop, PRML (2006), eq. 4.145, integrated numerically, for each component of the mixture.
     """
-    return expected_sigmoid(*posterior.project(differences))
+    probabilities = np.empty(len(differences))
+    for start in range(0, len(differences), ROWS_PER_CHUNK):
+        rows = slice(start, start + ROWS_PER_CHUNK)
+        probabilities[rows] = _mixture_sigmoid(belief.margins(differences[rows]))
+    return probabilities
+
+
+def _mixture_sigmoid(margins: Margins) -> Float64[np.ndarray, " rows"]:
+    """``E sigmoid(m)`` of every row's mixture; components that are points need no quadrature."""
+    if not margins.variances.any():
+        return np.asarray(sigmoid(margins.means) @ margins.weights, dtype=np.float64)
+    flat = expected_sigmoid(margins.means.ravel(), margins.variances.ravel())
+    return np.asarray(flat.reshape(margins.means.shape) @ margins.weights, dtype=np.float64)

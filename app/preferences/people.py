@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from app.preferences.answers import Answers
 from app.preferences.gaussian import Posterior
 from app.preferences.logistic import gauss_hermite, log_sigmoid, sigmoid
 from app.preferences.posterior import (
@@ -21,6 +22,7 @@ from app.preferences.posterior import (
 )
 
 REFINEMENT_NODES = 8
+POINTS_PER_CHUNK = 64  # columns of a matrix as long as all comparisons
 
 # How uncertain every margin is: offsets (N, nodes) around its mean, and their weights (nodes,).
 Noise = tuple[Float64[np.ndarray, "comparisons nodes"], Float64[np.ndarray, " nodes"]]
@@ -51,9 +53,14 @@ class PeopleProblem:
         people: Int64[np.ndarray, " comparisons"],
         *,
         exponent: float = 1.0,
+        shifts: Float64[np.ndarray, "people basis"] | None = None,
     ) -> None:
-        """Sort copies of the rows; raises ``ValueError`` if they do not belong together or there are none."""
-        check_answers(differences, first_preferred, differences.shape[1], exponent)
+        """Sort copies of the rows; raises ``ValueError`` if they do not belong together or there are none.
+
+        ``shifts`` (P, K), in the order of the sorted people, is a part of everyone's coefficients that is known
+        beforehand; what is fitted comes on top of it.
+        """
+        check_answers(Answers.of(differences, first_preferred), differences.shape[1])
         if people.shape != first_preferred.shape or len(people) == 0:
             raise ValueError(f"{len(differences)} comparisons need one person each, and there must be at least one.")
         self.ids, person = np.unique(people, return_inverse=True)
@@ -62,6 +69,7 @@ class PeopleProblem:
         self._rows, self._answers, self._person = rows[order], answers[order], person[order]
         self._starts = np.searchsorted(self._person, np.arange(len(self.ids)))
         self._exponent = exponent
+        self._known = 0.0 if shifts is None else np.einsum("nk,nk->n", self._rows, shifts[self._person])
 
     @property
     def size(self) -> int:
@@ -70,7 +78,8 @@ class PeopleProblem:
 
     def pooled(self) -> tuple[Float64[np.ndarray, "comparisons basis"], Float64[np.ndarray, " comparisons"]]:
         """All comparisons as if one person had answered them."""
-        return canonical(self._rows, self._answers)
+        answers = canonical(Answers.of(self._rows, self._answers))
+        return answers.differences, answers.first_preferred
 
     def fit(
         self,
@@ -91,6 +100,43 @@ class PeopleProblem:
         """
         certain = np.zeros((len(self._rows), 1)), np.ones(1)
         return self._newton(prior, None if start is None else start.means, certain, tolerance)
+
+    def log_evidence(self, prior: Posterior, fit: PeopleFit) -> Float64[np.ndarray, " people"]:
+        """Log-probability of everyone's answers under ``prior`` in nats, by Laplace's approximation at ``fit``.
+
+        Source:
+            Bishop, PRML (2006), eq. 4.137.
+        """
+        certain = np.zeros((len(self._rows), 1)), np.ones(1)
+        volumes = np.linalg.slogdet(prior.precision)[1] - np.linalg.slogdet(fit.precisions)[1]
+        return np.asarray(0.5 * volumes - self._objective(prior, fit.means, certain), dtype=np.float64)
+
+    def log_likelihoods(self, points: Float64[np.ndarray, "points basis"]) -> Float64[np.ndarray, "people points"]:
+        """Log-likelihood of everyone's answers under each of the same coefficient vectors, in nats."""
+        found = np.empty((len(self.ids), len(points)))
+        for start in range(0, len(points), POINTS_PER_CHUNK):
+            chunk = slice(start, start + POINTS_PER_CHUNK)
+            margins = self._rows @ points[chunk].T + np.reshape(self._known, (-1, 1))
+            found[:, chunk] = self._sum(log_sigmoid(-margins) + self._answers[:, None] * margins)
+        return self._exponent * found
+
+    def likelihood(
+        self, coefficients: Float64[np.ndarray, "people basis"]
+    ) -> tuple[
+        Float64[np.ndarray, " people"],
+        Float64[np.ndarray, "people basis"],
+        Float64[np.ndarray, "people basis basis"],
+    ]:
+        """Everyone's log-likelihood in nats, its gradient and its information, at coefficients of their own."""
+        margins = self._margins(coefficients)
+        likely, unlikely = sigmoid(margins), sigmoid(-margins)
+        values = self._sum(log_sigmoid(-margins) + self._answers * margins)
+        slopes = self._sum((self._answers * unlikely - (1.0 - self._answers) * likely)[:, None] * self._rows)
+        return (
+            self._exponent * values,
+            self._exponent * slopes,
+            self._exponent * self._outer(likely * unlikely),
+        )
 
     def refine(self, prior: Posterior, fit: PeopleFit, *, tolerance: float = 1e-6) -> PeopleFit:
         """One pass from a fit towards the Gaussian closest to each person's exact posterior.
@@ -131,7 +177,7 @@ class PeopleProblem:
             converged = decrements <= tolerance**2
             if converged.all() or iteration == MAX_ITERATIONS:
                 break
-            steps[converged] = 0.0
+            steps[converged] = decrements[converged] = 0.0
             means, values = self._line_search(prior, means, values, steps, decrements, noise)
         return PeopleFit(self.ids, means, precisions, converged)
 
@@ -160,7 +206,7 @@ class PeopleProblem:
         self, prior: Posterior, means: Float64[np.ndarray, "people basis"], noise: Noise
     ) -> Float64[np.ndarray, " people"]:
         """Each person's expected negative log posterior in nats, up to a constant."""
-        margins = np.einsum("nk,nk->n", self._rows, means[self._person])
+        margins = self._margins(means)
         nodes, weights = noise
         losses = -log_sigmoid(-(margins[:, None] + nodes)) @ weights - self._answers * margins
         offsets = means - prior.mean
@@ -171,17 +217,26 @@ class PeopleProblem:
         self, prior: Posterior, means: Float64[np.ndarray, "people basis"], noise: Noise
     ) -> tuple[Float64[np.ndarray, "people basis"], Float64[np.ndarray, "people basis basis"]]:
         """Each person's gradient (P, K) and Hessian (P, K, K); memory grows with N K, not N K²."""
-        margins = np.einsum("nk,nk->n", self._rows, means[self._person])
+        margins = self._margins(means)
         nodes, weights = noise
         likely, unlikely = sigmoid(margins[:, None] + nodes), sigmoid(-(margins[:, None] + nodes))
         residuals = (1.0 - self._answers) * (likely @ weights) - self._answers * (unlikely @ weights)
         slopes = (means - prior.mean) @ prior.precision
         slopes = slopes + self._exponent * self._sum(residuals[:, None] * self._rows)
-        weighted = (self._exponent * ((likely * unlikely) @ weights))[:, None] * self._rows
-        precisions = np.tile(prior.precision, (len(self.ids), 1, 1))
+        return slopes, prior.precision + self._exponent * self._outer((likely * unlikely) @ weights)
+
+    def _outer(self, weights: Float64[np.ndarray, " comparisons"]) -> Float64[np.ndarray, "people basis basis"]:
+        """Each person's sum of weighted outer products of their rows, exactly symmetric."""
+        weighted = weights[:, None] * self._rows
+        found = np.empty((len(self.ids), self.size, self.size))
         for column in range(self.size):
-            precisions[:, column, :] += self._sum(weighted * self._rows[:, [column]])
-        return slopes, (precisions + precisions.transpose(0, 2, 1)) / 2.0
+            found[:, column, :] = self._sum(weighted * self._rows[:, [column]])
+        return np.asarray((found + found.transpose(0, 2, 1)) / 2.0, dtype=np.float64)
+
+    def _margins(self, coefficients: Float64[np.ndarray, "people basis"]) -> Float64[np.ndarray, " comparisons"]:
+        """Margin of every comparison under the coefficients of the person who answered it."""
+        own = np.einsum("nk,nk->n", self._rows, coefficients[self._person])
+        return np.asarray(own + self._known, dtype=np.float64)
 
     def _sum(self, values: Float64[np.ndarray, "comparisons *rest"]) -> Float64[np.ndarray, "people *rest"]:
         """Sums of the rows of each person."""

@@ -1,4 +1,4 @@
-"""What people have in common: the Gaussian prior, and how far a posterior made with it can be trusted.
+"""What people have in common, as one Gaussian, and what it is worth.
 
 Everything here is fitted offline, on many people's answers; nothing here knows a single person by name.
 """
@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 
 from app.preferences.gaussian import Posterior
 from app.preferences.logistic import log_sigmoid
-from app.preferences.people import PeopleFit, PeopleProblem
+from app.preferences.people import PeopleProblem
 from app.preferences.posterior import fit_posterior
 
 MEAN_STD = 3.0  # of the population mean before any data, in log-odds: keeps the mean finite if all people agree
@@ -25,6 +25,7 @@ def fit_population(
     *,
     iterations: int = 200,
     shrinkage: float = 10.0,
+    shifts: Float64[np.ndarray, "people basis"] | None = None,
 ) -> Posterior:
     """Fit the Gaussian that people's coefficients are drawn from, by empirical Bayes (EM).
 
@@ -44,6 +45,8 @@ def fit_population(
         iterations: Most rounds of EM; fewer if the prior stops moving. A variance that is truly zero is approached
             as one over the square root of the rounds.
         shrinkage: Weight of the isotropic covariance, in people.
+        shifts: Known part of each person's coefficients, in the order of the sorted people; the population is then
+            that of the rest.
 
     Returns:
         The population: mean in log-odds per unit of basis reward, and precision. The order of rows does not matter.
@@ -57,12 +60,12 @@ def fit_population(
     """
     if iterations < 1 or not 0.0 <= shrinkage < np.inf:
         raise ValueError(f"iterations is {iterations} and shrinkage {shrinkage}; they must be >= 1 and >= 0.")
-    problem = PeopleProblem(differences, first_preferred, people)
+    problem = PeopleProblem(differences, first_preferred, people, shifts=shifts)
     prior = _pooled_start(problem)
     fit = problem.fit(prior)
     for _ in range(iterations):
         fit = problem.refine(prior, fit)
-        previous, prior = prior, _maximise(fit, shrinkage)
+        previous, prior = prior, maximise(fit.means, fit.covariances(), np.ones(len(fit.ids)), shrinkage)
         if _largest_move(previous, prior) < UNCHANGED:
             break
     return prior
@@ -76,31 +79,6 @@ def log_loss(probabilities: Float64[np.ndarray, " answers"], first_preferred: Fl
     return float(-losses.mean())
 
 
-def fit_certainty_scale(
-    probabilities: Float64[np.ndarray, " answers"], first_preferred: Float64[np.ndarray, " answers"]
-) -> float:
-    """Accuracy realised over accuracy claimed, both rescaled so that 0 is a coin flip.
-
-    Multiplying ``certainty`` by it makes the claim true on average over the people it was fitted on.
-
-    Args:
-        probabilities: Predictions (N,) of held-out answers, N >= 1.
-        first_preferred: The answers: 1.0, 0.0, or 0.5 for a tie, which counts as half right.
-
-    Returns:
-        A number at or above zero; 1.0 if nothing was claimed, 0.0 if predictions were worse than coin flips.
-
-    Raises:
-        ValueError: If there is no answer or the lengths differ.
-    """
-    if len(probabilities) == 0 or probabilities.shape != first_preferred.shape:
-        raise ValueError(f"{probabilities.shape} predictions for {first_preferred.shape} answers; pass one for each.")
-    claims = 2.0 * probabilities - 1.0
-    claimed = float(np.abs(claims).sum())
-    realised = float((np.sign(claims) * (2.0 * first_preferred - 1.0)).sum())
-    return max(realised / claimed, 0.0) if claimed > 0.0 else 1.0
-
-
 def _pooled_start(problem: PeopleProblem) -> Posterior:
     """Everyone's answers fitted as one person's, and people spread around that by ``INITIAL_STD``.
 
@@ -112,19 +90,31 @@ def _pooled_start(problem: PeopleProblem) -> Posterior:
     return Posterior(everyone.mean, unit / INITIAL_STD**2)
 
 
-def _maximise(fit: PeopleFit, shrinkage: float) -> Posterior:
-    """M-step: the Gaussian that fits the people best, given what is known of each."""
-    count, size = fit.means.shape
-    deviations = fit.means - fit.means.mean(axis=0)
-    total = deviations.T @ deviations + fit.covariances().sum(axis=0)
+def maximise(
+    means: Float64[np.ndarray, "people basis"],
+    covariances: Float64[np.ndarray, "people basis basis"],
+    weights: Float64[np.ndarray, " people"],
+    shrinkage: float,
+) -> Posterior:
+    """M-step: the Gaussian that fits people best, given what is known of each and how much each belongs to it.
+
+    Args:
+        means: Everyone's expected coefficients (P, K).
+        covariances: What is not known of everyone (P, K, K).
+        weights: How much of each person belongs here (P,), between zero and one.
+        shrinkage: Weight of the isotropic covariance, in people.
+    """
+    count, size = float(weights.sum()), means.shape[1]
+    centre = weights @ means / count
+    deviations = np.sqrt(weights)[:, None] * (means - centre)
+    total = deviations.T @ deviations + np.einsum("p,pkl->kl", weights, covariances)
     variance = np.trace(total) / (count * size)
     isotropic = shrinkage * variance + ANCHOR_PEOPLE * INITIAL_STD**2
     covariance = (total + isotropic * np.eye(size)) / (count + shrinkage + ANCHOR_PEOPLE)
     inverse = np.linalg.inv(covariance)
     precision = (inverse + inverse.T) / 2.0
     # The mean's own posterior: `count` people of this precision against N(0, MEAN_STD² I).
-    evidence = count * (precision @ fit.means.mean(axis=0))
-    mean = np.linalg.solve(count * precision + np.eye(size) / MEAN_STD**2, evidence)
+    mean = np.linalg.solve(count * precision + np.eye(size) / MEAN_STD**2, count * (precision @ centre))
     return Posterior(mean, precision)
 
 

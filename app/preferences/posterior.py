@@ -5,13 +5,13 @@ a canonical order first, so that replaying the same answers in any order, with a
 bits.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float64
 
-from app.preferences.gaussian import Posterior, check_rows, shifted
-from app.preferences.logistic import log_sigmoid, sigmoid
+from app.preferences.answers import Answers, ResponseModel
+from app.preferences.belief import FitReport
+from app.preferences.gaussian import Posterior, check_rows
+from app.preferences.likelihood import answer_terms
 
 __all__ = [
     "FitReport",
@@ -23,7 +23,6 @@ __all__ = [
     "gradient",
     "objective",
     "precision",
-    "shifted",
 ]
 
 LARGEST_DIFFERENCE = 1e6  # beyond it a precision matrix of 64-bit numbers cannot hold prior and answers at once
@@ -31,15 +30,11 @@ MAX_ITERATIONS = 200
 MAX_HALVINGS = 60
 SUFFICIENT_DECREASE = 1e-4  # Armijo's constant
 ROUNDING = 8.0 * float(np.finfo(np.float64).eps)  # relative noise of the objective that a line search must forgive
+LAPSE_TOLERANCE = 1e-5  # with lapses, where steps by the expected curvature near the end more slowly than Newton's
+PLAIN = ResponseModel()
 
-
-@dataclass(frozen=True)
-class FitReport:
-    """How a fit ended; ``largest_gradient`` is the largest entry of the gradient in nats per unit of coefficient."""
-
-    converged: bool
-    iterations: int
-    largest_gradient: float
+Vector = Float64[np.ndarray, " basis"]
+Matrix = Float64[np.ndarray, "basis basis"]
 
 
 def fit_posterior(
@@ -47,69 +42,73 @@ def fit_posterior(
     differences: Float64[np.ndarray, "comparisons basis"],
     first_preferred: Float64[np.ndarray, " comparisons"],
     *,
-    exponent: float = 1.0,
+    weights: Float64[np.ndarray, " comparisons"] | None = None,
+    response: ResponseModel = PLAIN,
     tolerance: float = 1e-8,
 ) -> tuple[Posterior, FitReport]:
     """Fit the Laplace approximation to p(coefficients | comparisons).
 
-    precision = prior.precision + exponent * Dᵀ diag(p(1 - p)) D, evaluated at the MAP, which damped Newton finds from
-    the prior's mean. Swapping the sides of a pair together with its answer, and the order of the rows, change no bit
-    of the result; pairs of equal candidates say nothing and are left out.
+    precision = prior.precision + exponent * Dᵀ diag(weight * information) D, evaluated at the MAP, which damped Newton
+    finds from the prior's mean. The information is p(1 - p) unless ``response`` knows of ties or lapses. With lapses
+    the posterior may have several modes; the steps use the expected curvature and end at a stationary point downhill
+    from the prior's mean. Swapping the sides of a pair together with its answer, and the order of the rows, change no
+    bit of the result; pairs of equal candidates say nothing and are left out.
 
     Args:
         prior: Belief before these comparisons.
         differences: Basis rewards of the first candidate minus the second.
         first_preferred: 1.0 where the first candidate was preferred, 0.0 where the second, 0.5 for a tie.
-        exponent: Power of the likelihood; below 1 it corrects the over-confidence left by choosing questions actively.
-        tolerance: Newton decrement accepted as converged: the distance to the MAP in posterior standard deviations.
+        weights: How many full answers each one counts for; None counts each as one.
+        response: How answers follow from margins.
+        tolerance: Newton decrement accepted as converged: the distance to the MAP in posterior standard deviations;
+            at least ``LAPSE_TOLERANCE`` with lapses.
 
     Returns:
         The posterior and how the fit ended; with no informative comparison, the prior itself.
 
     Raises:
         ValueError: If ``differences`` is not finite, exceeds a million or disagrees with the prior on K, an answer is
-            outside [0, 1], or ``exponent`` is negative or not finite.
+            outside [0, 1], or a weight is negative or not finite.
     Source:
         Bishop, PRML (2006), sec. 4.5.1, the expression for S_N; Nocedal and Wright (2006), alg. 3.1, for the damping.
     """
-    check_answers(differences, first_preferred, prior.size, exponent)
-    rows, answers = canonical(differences, first_preferred)
-    if len(rows) == 0 or exponent == 0.0:
+    answers = Answers.of(differences, first_preferred, weights)
+    check_answers(answers, prior.size)
+    answers = canonical(answers)
+    if len(answers) == 0 or response.exponent == 0.0:
         return prior, FitReport(converged=True, iterations=0, largest_gradient=0.0)
-    mean, report = _newton(prior, rows, answers, exponent, tolerance)
-    return Posterior(mean, precision(prior, rows, mean, exponent)), report
+    mean, curvature, report = _newton(prior, answers, response, tolerance)
+    return Posterior(mean, curvature), report
 
 
-def check_answers(
-    differences: Float64[np.ndarray, "comparisons basis"],
-    first_preferred: Float64[np.ndarray, " answers"],
-    size: int,
-    exponent: float,
-) -> None:
+def check_answers(answers: Answers, size: int) -> None:
     """Refuse comparisons that cannot be fitted, with a ``ValueError`` that names what is wrong."""
+    differences, first_preferred, weights = answers.differences, answers.first_preferred, answers.weights
     check_rows(differences, size)
     if differences.size and np.abs(differences).max() > LARGEST_DIFFERENCE:
         raise ValueError(f"A difference is {np.abs(differences).max():g}; standardise the basis rewards to about 1.")
-    if first_preferred.shape != (len(differences),):
-        raise ValueError(f"{len(differences)} comparisons need as many answers, not {first_preferred.shape}.")
+    if not first_preferred.shape == weights.shape == (len(differences),):
+        raise ValueError(
+            f"{len(differences)} comparisons need as many answers and weights, "
+            f"not {first_preferred.shape} and {weights.shape}."
+        )
     if not ((first_preferred >= 0.0) & (first_preferred <= 1.0)).all():
         raise ValueError("first_preferred must lie between 0 (second) and 1 (first); a tie is 0.5.")
-    if not 0.0 <= exponent < np.inf:
-        raise ValueError(f"exponent is {exponent}; it must be zero or positive, and finite.")
+    if not ((weights >= 0.0) & (weights < np.inf)).all():
+        raise ValueError("weights must be zero or positive, and finite; 1 counts an answer fully.")
 
 
-def canonical(
-    differences: Float64[np.ndarray, "comparisons basis"], first_preferred: Float64[np.ndarray, " comparisons"]
-) -> tuple[Float64[np.ndarray, "informative basis"], Float64[np.ndarray, " informative"]]:
-    """The informative comparisons with canonical sides, in lexicographic order; pairs of equal candidates are dropped.
+def canonical(answers: Answers) -> Answers:
+    """The informative answers with canonical sides, in lexicographic order; equal candidates and zero weights go.
 
     Floating-point sums depend on the order of their terms; this makes them depend on the set of comparisons alone.
-    The arguments are not changed.
+    The argument is not changed.
     """
-    informative = differences.any(axis=1)
-    rows, answers = canonical_sides(differences[informative], first_preferred[informative])
-    order = np.lexsort((answers, *rows.T[::-1]))
-    return rows[order], answers[order]
+    informative = answers.differences.any(axis=1) & (answers.weights > 0.0)
+    rows, labels = canonical_sides(answers.differences[informative], answers.first_preferred[informative])
+    weights = answers.weights[informative]
+    order = np.lexsort((weights, labels, *rows.T[::-1]))
+    return Answers(rows[order], labels[order], weights[order])
 
 
 def canonical_sides(
@@ -121,70 +120,71 @@ def canonical_sides(
     return rows, np.where(leading < 0.0, 1.0 - first_preferred, first_preferred)
 
 
-def objective(
-    prior: Posterior,
-    differences: Float64[np.ndarray, "comparisons basis"],
-    first_preferred: Float64[np.ndarray, " comparisons"],
-    coefficients: Float64[np.ndarray, " basis"],
-    exponent: float = 1.0,
-) -> float:
-    """Negative log posterior in nats, up to a constant (Bishop, PRML, eq. 4.142); convex in ``coefficients``."""
-    offset = coefficients - prior.mean
-    margins = differences @ coefficients
-    likelihood = first_preferred @ log_sigmoid(margins) + (1.0 - first_preferred) @ log_sigmoid(-margins)
-    return float(0.5 * offset @ prior.precision @ offset - exponent * likelihood)
+def objective(prior: Posterior, answers: Answers, coefficients: Vector, response: ResponseModel = PLAIN) -> float:
+    """Negative log posterior in nats, up to a constant (Bishop, PRML, eq. 4.142); convex if there are no lapses."""
+    return _evaluate(prior, answers, coefficients, response)[0]
 
 
-def gradient(
-    prior: Posterior,
-    differences: Float64[np.ndarray, "comparisons basis"],
-    first_preferred: Float64[np.ndarray, " comparisons"],
-    coefficients: Float64[np.ndarray, " basis"],
-    exponent: float = 1.0,
-) -> Float64[np.ndarray, " basis"]:
-    """Gradient of ``objective`` (K,): prior.precision (coefficients - prior.mean) + exponent * Dᵀ (p - answers)."""
-    margins = differences @ coefficients
-    # p - answer as a sum of tails: keeps its relative precision where the answer is nearly certain.
-    residuals = (1.0 - first_preferred) * sigmoid(margins) - first_preferred * sigmoid(-margins)
-    slope = prior.precision @ (coefficients - prior.mean) + exponent * (differences.T @ residuals)
-    return np.asarray(slope, dtype=np.float64)
+def gradient(prior: Posterior, answers: Answers, coefficients: Vector, response: ResponseModel = PLAIN) -> Vector:
+    """Gradient of ``objective`` (K,): prior.precision (coefficients - prior.mean) + exponent Dᵀ (weights * slopes)."""
+    return _evaluate(prior, answers, coefficients, response)[1]
 
 
 def precision(
     prior: Posterior,
     differences: Float64[np.ndarray, "comparisons basis"],
-    coefficients: Float64[np.ndarray, " basis"],
-    exponent: float = 1.0,
-) -> Float64[np.ndarray, "basis basis"]:
-    """Hessian of ``objective`` (K, K), exactly symmetric: prior.precision + exponent * Dᵀ diag(p(1 - p)) D."""
-    margins = differences @ coefficients
-    scaled = np.sqrt(exponent * sigmoid(margins) * sigmoid(-margins))[:, None] * differences
+    coefficients: Vector,
+    weights: Float64[np.ndarray, " comparisons"] | None = None,
+    response: ResponseModel = PLAIN,
+) -> Matrix:
+    """Expected Hessian of ``objective`` (K, K), exactly symmetric; the Hessian itself if there are no lapses.
+
+    prior.precision + exponent * Dᵀ diag(weights * information) D; what was answered does not enter.
+    """
+    answers = Answers.of(differences, np.full(len(differences), 0.5), weights)
+    return _curvature(prior, answers, _evaluate(prior, answers, coefficients, response)[2])
+
+
+def _evaluate(
+    prior: Posterior, answers: Answers, coefficients: Vector, response: ResponseModel
+) -> tuple[float, Vector, Float64[np.ndarray, " comparisons"]]:
+    """Objective, its gradient, and the information of every answer, weighted: all from one pass over the margins."""
+    offset = coefficients - prior.mean
+    pull = prior.precision @ offset
+    terms = answer_terms(answers.differences @ coefficients, answers.first_preferred, response)
+    weights = response.exponent * answers.weights
+    value = 0.5 * float(offset @ pull) + float(weights @ terms.losses)
+    return value, pull + (weights * terms.slopes) @ answers.differences, weights * terms.information
+
+
+def _curvature(prior: Posterior, answers: Answers, information: Float64[np.ndarray, " comparisons"]) -> Matrix:
+    """prior.precision + Dᵀ diag(information) D, as a product with its own transpose: exactly symmetric."""
+    scaled = np.sqrt(information)[:, None] * answers.differences
     return np.asarray(prior.precision + scaled.T @ scaled, dtype=np.float64)
 
 
 def _newton(
-    prior: Posterior,
-    differences: Float64[np.ndarray, "comparisons basis"],
-    first_preferred: Float64[np.ndarray, " comparisons"],
-    exponent: float,
-    tolerance: float,
-) -> tuple[Float64[np.ndarray, " basis"], FitReport]:
-    """Minimise ``objective`` from the prior's mean by Newton steps, halved until they decrease it enough."""
+    prior: Posterior, answers: Answers, response: ResponseModel, tolerance: float
+) -> tuple[Vector, Matrix, FitReport]:
+    """Minimise ``objective`` from the prior's mean by Newton steps, halved until they decrease it enough.
+
+    Returns the minimum, the curvature there, and how it went.
+    """
+    enough = tolerance if response.lapse == 0.0 else max(tolerance, LAPSE_TOLERANCE)
     coefficients = prior.mean
-    value = objective(prior, differences, first_preferred, coefficients, exponent)
+    value, slope, information = _evaluate(prior, answers, coefficients, response)
     for iteration in range(MAX_ITERATIONS + 1):
-        slope = gradient(prior, differences, first_preferred, coefficients, exponent)
-        step = np.linalg.solve(precision(prior, differences, coefficients, exponent), slope)
+        curvature = _curvature(prior, answers, information)
+        step = np.linalg.solve(curvature, slope)
         decrement = float(slope @ step)  # squared
-        report = FitReport(decrement <= tolerance**2, iteration, float(np.abs(slope).max()))
-        if report.converged or iteration == MAX_ITERATIONS:
+        if decrement <= enough**2 or iteration == MAX_ITERATIONS:
             break
         noise = ROUNDING * max(1.0, abs(value))
         for halvings in range(MAX_HALVINGS + 1):
             length = 0.5**halvings
             trial = coefficients - length * step
-            trial_value = objective(prior, differences, first_preferred, trial, exponent)
+            trial_value, slope, information = _evaluate(prior, answers, trial, response)
             if trial_value <= value - SUFFICIENT_DECREASE * length * decrement + noise:
                 break
         coefficients, value = trial, trial_value
-    return coefficients, report
+    return coefficients, curvature, FitReport(decrement <= enough**2, iteration, float(np.abs(slope).max()))

@@ -3,20 +3,19 @@
 import numpy as np
 from jaxtyping import Float64
 
-from app.preferences.gaussian import Posterior
+from app.preferences.belief import Belief
 from app.preferences.logistic import sigmoid
 
 
-def draw_people(population: Posterior, count: int, rng: np.random.Generator) -> Float64[np.ndarray, "people basis"]:
+def draw_people(population: Belief, count: int, rng: np.random.Generator) -> Float64[np.ndarray, "people basis"]:
     """Draw the coefficients (``count``, K) of people from a population.
 
     Args:
-        population: Gaussian the coefficients follow, in log-odds per unit of basis reward.
+        population: What the coefficients follow, in log-odds per unit of basis reward; of any family.
         count: Number of people, zero or more.
         rng: Source of randomness; it is advanced.
     """
-    noise = rng.standard_normal((count, population.size))
-    return np.asarray(population.mean + noise @ population.whitening, dtype=np.float64)
+    return population.draw(count, rng)
 
 
 def answer(

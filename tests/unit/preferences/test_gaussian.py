@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from app.preferences.posterior import Posterior, shifted
+from app.preferences.posterior import Posterior
 from tests.unit.preferences.worlds import random_belief, standard_belief, unchecked_shapes
 
 
@@ -61,28 +61,31 @@ def test_shape_annotations_are_enforced_in_these_tests() -> None:
         standard_belief(2).project(np.zeros((4, 2), dtype=np.int64))
 
 
-def test_adjustments_add_up_in_the_mean() -> None:
-    belief = shifted(standard_belief(3), [(0, 1.0), (2, -0.5), (0, 0.25)])
-    np.testing.assert_array_equal(belief.mean, [1.25, 0.0, -0.5])
+def test_the_margins_are_one_component_with_the_projected_moments() -> None:
+    rng = np.random.default_rng(2)
+    belief, rows = random_belief(rng, 3), rng.standard_normal((5, 3))
+    margins = belief.margins(rows)
+    means, variances = belief.project(rows)
+    assert margins.weights.tolist() == [1.0]
+    np.testing.assert_array_equal(margins.means[:, 0], means)
+    np.testing.assert_array_equal(margins.variances[:, 0], variances)
 
 
-def test_adjustments_leave_the_original_as_it_was() -> None:
-    belief = standard_belief(3)
-    shifted(belief, [(0, 1.0)])
-    np.testing.assert_array_equal(belief.mean, np.zeros(3))
+def test_draws_have_the_beliefs_moments() -> None:
+    belief = random_belief(np.random.default_rng(3), 3)
+    drawn = belief.draw(100_000, np.random.default_rng(4))
+    # Standard errors: sqrt(v / 100,000) = 0.006 of a mean, v sqrt(2 / 100,000) = 0.015 of a variance v near 3; four.
+    np.testing.assert_allclose(drawn.mean(axis=0), belief.mean, atol=0.024)
+    np.testing.assert_allclose(np.cov(drawn.T), belief.covariance(), atol=0.06)
 
 
-def test_no_adjustments_return_the_belief_itself() -> None:
-    belief = standard_belief(3)
-    assert shifted(belief, []) is belief
+def test_a_moved_belief_keeps_its_spread() -> None:
+    belief = random_belief(np.random.default_rng(5), 3)
+    moved = belief.moved(np.array([1.0, 0.0, -2.0]))
+    np.testing.assert_array_equal(moved.mean, belief.mean + np.array([1.0, 0.0, -2.0]))
+    np.testing.assert_array_equal(moved.precision, belief.precision)
 
 
-@pytest.mark.parametrize("index", [-1, 3])
-def test_an_adjustment_of_an_unknown_coefficient_is_refused(index: int) -> None:
-    with pytest.raises(ValueError, match="from 0 to 2"):
-        shifted(standard_belief(3), [(index, 1.0)])
-
-
-def test_an_adjustment_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="finite"):
-        shifted(standard_belief(3), [(0, float("nan"))])
+def test_an_offset_of_another_size_is_refused() -> None:
+    with unchecked_shapes(), pytest.raises(ValueError, match="one entry each"):
+        standard_belief(2).moved(np.zeros(3))

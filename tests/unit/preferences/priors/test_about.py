@@ -1,0 +1,65 @@
+"""A prior that reads: words that tell shift it, others do not."""
+
+import numpy as np
+import pytest
+
+from app.preferences.priors.about import AboutFit, AboutPrior
+from app.preferences.priors.words import hashed_words
+from tests.unit.preferences.priors.crowds import answered
+from tests.unit.preferences.worlds import unchecked_shapes
+
+TASTES = np.array([[1.5, 0.0], [-1.5, 0.0]])
+TEXTS = ["I enjoy long detailed essays", "Short plain answers please"]
+
+
+@pytest.fixture(scope="module")
+def reading() -> AboutPrior:
+    rng = np.random.default_rng(0)
+    kinds = np.arange(80) % 2
+    coefficients = TASTES[kinds] + 0.3 * rng.standard_normal((80, 2))
+    texts = [None if person % 10 == 9 else TEXTS[kind] for person, kind in enumerate(kinds)]
+    with unchecked_shapes():
+        return AboutFit()(*answered(coefficients, 15, rng), texts, rng)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_words_that_tell_shift_the_mean_towards_those_who_used_them(reading: AboutPrior, kind: int) -> None:
+    assert reading.told(TEXTS[kind]).population.mean[0] * TASTES[kind, 0] > 0.8
+
+
+def test_what_is_left_after_reading_is_narrower(reading: AboutPrior) -> None:
+    assert reading.residual.std()[0] < 0.6 * reading.population.std()[0]
+
+
+@pytest.mark.parametrize("about", [None, "", "!?", "zyzzyva"])
+def test_saying_nothing_known_leaves_the_plain_population(reading: AboutPrior, about: str | None) -> None:
+    assert reading.told(about) is reading
+
+
+def test_words_that_tell_nothing_are_not_read() -> None:
+    rng = np.random.default_rng(1)
+    texts = [TEXTS[index] for index in rng.integers(0, 2, 40)]
+    with unchecked_shapes():
+        prior = AboutFit()(*answered(rng.standard_normal((40, 2)), 15, rng), texts, rng)
+    assert np.abs(prior.told(TEXTS[0]).population.mean - prior.population.mean).max() < 0.35
+
+
+def test_without_texts_nothing_is_read() -> None:
+    rng = np.random.default_rng(2)
+    with unchecked_shapes():
+        prior = AboutFit()(*answered(np.ones((12, 2)), 5, rng), None, rng)
+    assert prior.told(TEXTS[0]) is prior
+
+
+def test_a_text_for_every_person_is_asked_for() -> None:
+    rng = np.random.default_rng(3)
+    with unchecked_shapes(), pytest.raises(ValueError, match="3 people"):
+        AboutFit()(*answered(np.ones((3, 2)), 5, rng), ["one"], rng)
+
+
+def test_the_same_words_have_the_same_features_in_any_case() -> None:
+    np.testing.assert_array_equal(hashed_words(["Long ESSAYS"]), hashed_words(["long essays!"]))
+
+
+def test_word_order_tells_through_neighbours() -> None:
+    assert (hashed_words(["not good but bad"]) != hashed_words(["not bad but good"])).any()
