@@ -7,7 +7,8 @@ margin over it stays positive after a deduction for what is not known about the 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from app.preferences.gaussian import Posterior, check_rows
+from app.preferences.belief import Belief
+from app.preferences.gaussian import check_rows
 
 CAUTION = 0.25
 """Posterior standard deviations deducted from a margin at strength 1.
@@ -16,9 +17,13 @@ With a calibrated posterior, a candidate whose margin's lower bound at 0.25 is z
 with probability 0.6: enough to refuse coin flips, little enough to act on ten answers.
 """
 
+CHANGE_DRAWS = 256
+CHANGE_SEED = 0
+TIE_TOLERANCE = 1e-9  # relative: rewards of equal candidates may differ by rounding
+
 
 def reward_moments(
-    posterior: Posterior, basis_rewards: Float64[np.ndarray, "candidates basis"]
+    posterior: Belief, basis_rewards: Float64[np.ndarray, "candidates basis"]
 ) -> tuple[Float64[np.ndarray, " candidates"], Float64[np.ndarray, " candidates"]]:
     """Mean and standard deviation (N,) of each candidate's reward, in log-odds.
 
@@ -30,8 +35,8 @@ def reward_moments(
 
 
 def rank_candidates(
-    posterior: Posterior,
-    prior: Posterior,
+    posterior: Belief,
+    prior: Belief,
     basis_rewards: Float64[np.ndarray, "candidates basis"],
     *,
     strength: float = 1.0,
@@ -59,8 +64,41 @@ def rank_candidates(
     return np.lexsort((others, -bounds))
 
 
+def change_probability(
+    belief: Belief, candidates: Float64[np.ndarray, "sets candidates basis"], *, draws: int = CHANGE_DRAWS
+) -> float:
+    """How often knowing the person fully would change what they are served, mean over sets of candidates.
+
+    For every set, the probability that the candidate which is best under the person's true coefficients differs from
+    the best under the mean. Deterministic: the coefficients are drawn with a fixed seed, and the standard error over
+    them is at most 0.5 / sqrt(draws). Candidates of equal reward are no change.
+
+    Args:
+        belief: Belief about the person.
+        candidates: Basis rewards (S, N, K) of S sets of candidates like those really served; S, N >= 1.
+        draws: Coefficient vectors to average over, at least one; memory grows with draws times candidates.
+
+    Returns:
+        A number in [0, 1]; 0 for sets of one candidate.
+
+    Raises:
+        ValueError: If there is no candidate or no draw, a reward is not finite, or K disagrees.
+    Source:
+        Frazier, Powell and Dayanik, The Knowledge-Gradient Policy for Correlated Normal Beliefs (2009), sec. 2: the
+        decision that further measurements could change.
+    """
+    if candidates.size == 0 or draws < 1:
+        raise ValueError(f"candidates are {candidates.shape} and draws {draws}; pass at least one of each.")
+    check_rows(candidates.reshape(-1, candidates.shape[-1]), belief.size)
+    served = np.argmax(candidates @ belief.mean, axis=1)
+    people = belief.draw(draws, np.random.default_rng(CHANGE_SEED))
+    rewards = candidates @ people.T
+    kept = np.take_along_axis(rewards, served[:, None, None], axis=1)[:, 0]
+    return float((rewards.max(axis=1) > kept + TIE_TOLERANCE * np.abs(kept)).mean())
+
+
 def contributions(
-    posterior: Posterior, chosen: Float64[np.ndarray, " basis"], baseline: Float64[np.ndarray, " basis"]
+    posterior: Belief, chosen: Float64[np.ndarray, " basis"], baseline: Float64[np.ndarray, " basis"]
 ) -> Float64[np.ndarray, " basis"]:
     """Each axis' part (K,) in the person's margin of one response over another, in log-odds.
 
@@ -78,7 +116,7 @@ def contributions(
     return np.asarray(posterior.mean * (chosen - baseline), dtype=np.float64)
 
 
-def _generic_index(prior: Posterior, basis_rewards: Float64[np.ndarray, "candidates basis"]) -> int:
+def _generic_index(prior: Belief, basis_rewards: Float64[np.ndarray, "candidates basis"]) -> int:
     """The population's favourite; the lowest index among equals."""
     check_rows(basis_rewards, prior.size)
     if len(basis_rewards) == 0:
@@ -87,7 +125,7 @@ def _generic_index(prior: Posterior, basis_rewards: Float64[np.ndarray, "candida
 
 
 def _bounds(
-    posterior: Posterior, basis_rewards: Float64[np.ndarray, "candidates basis"], generic: int, strength: float
+    posterior: Belief, basis_rewards: Float64[np.ndarray, "candidates basis"], generic: int, strength: float
 ) -> Float64[np.ndarray, " candidates"]:
     """Cautious bound (N,) of each candidate's margin over the population's favourite, in log-odds."""
     if not strength >= 0.0:

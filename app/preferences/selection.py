@@ -1,21 +1,25 @@
 """Which pair to ask next. Knows pairs only by their rows of basis reward differences.
 
-A rule maps a belief and the rows to one gain per row; ``select_pair`` asks the row with the largest gain.
+A rule maps a belief and the rows to one gain per row; ``select_pair`` asks the row with the largest gain. Every rule
+works for every family of beliefs; those of optimal design see its mean and covariance only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
+from app.preferences.belief import Belief
 from app.preferences.gaussian import Posterior
-from app.preferences.logistic import NATS_PER_BIT, ROWS_PER_CHUNK, binary_entropy_bits, gauss_hermite, sigmoid
+from app.preferences.information import information_bits
+from app.preferences.information_search import TIE_TOLERANCE, InformationSearch
+from app.preferences.logistic import ROWS_PER_CHUNK, sigmoid
+from app.preferences.near_duplicates import near_duplicates
 
-INFORMATION_NODES = 16
-TIE_TOLERANCE = 1e-9  # relative: gains of equal pairs may differ by rounding, and then the lowest index wins
+ROWS_PER_SEARCH = 8192  # rows x basis rewards stays in the second-level cache
 
-Rule = Callable[[Posterior, Float64[np.ndarray, "pairs basis"]], Float64[np.ndarray, " pairs"]]
+Rule = Callable[[Belief, Float64[np.ndarray, "pairs basis"]], Float64[np.ndarray, " pairs"]]
 
 
 @dataclass(frozen=True)
@@ -27,46 +31,65 @@ class Selection:
 
 
 def expected_information_bits(
-    posterior: Posterior, differences: Float64[np.ndarray, "pairs basis"]
+    belief: Belief, differences: Float64[np.ndarray, "pairs basis"]
 ) -> Float64[np.ndarray, " pairs"]:
-    """Mutual information between a pair's answer and the coefficients (BALD), by 16-point Gauss-Hermite quadrature.
-
-    h(E p) - E h(p) with p = sigmoid(m), m ~ N(mean, variance) the pair's margin. Largest error against dense
-    integration: 1e-4 bits for a standard deviation of 2 log-odds, 2e-3 for 3, 3e-2 for 5.
+    """Mutual information between a pair's answer and the coefficients (BALD).
 
     Args:
-        posterior: Belief about the coefficients.
-        differences: Basis rewards of the first candidate minus the second; memory grows with the rows alone.
+        belief: Belief about the coefficients, of any family.
+        differences: Basis rewards of the first candidate minus the second. At most ``ROWS_PER_CHUNK`` rows are
+            spread over the belief's components at a time.
 
     Returns:
-        Bits (N,), between 0 and 1; 0 for a pair of equal candidates.
+        Bits (N,), between 0 and 1; 0 for a pair of equal candidates. Accuracy as ``information_bits``.
 
     Raises:
         ValueError: If ``differences`` is not finite or has another K.
     Source:
         Houlsby et al., Bayesian Active Learning for Classification and Preference Learning (2011), eq. 2.
     """
-    means, variances = posterior.project(differences)
-    nodes, weights = gauss_hermite(INFORMATION_NODES)
-    stds = np.sqrt(variances)
-    information = np.empty_like(means)
-    for start in range(0, len(means), ROWS_PER_CHUNK):
+    bits = np.empty(len(differences))
+    for start in range(0, len(differences), ROWS_PER_CHUNK):
         rows = slice(start, start + ROWS_PER_CHUNK)
-        information[rows] = _information_bits(means[rows, None] + stds[rows, None] * nodes, weights)
-    return information
+        bits[rows] = information_bits(belief.margins(differences[rows]))
+    return bits
 
 
-def d_optimal(posterior: Posterior, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
+def d_optimal(belief: Belief, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
     """Gain in log-determinant of the precision at the current mean, log(1 + s v), in nats (N,).
 
     s is the answer's variance at the mean margin and v the margin's variance. Raises ``ValueError`` as
-    ``Posterior.project`` does.
+    ``Belief.project`` does.
 
     Source:
         Chaloner and Verdinelli, Bayesian Experimental Design: A Review (1995), sec. 2.2, with a rank-one update.
     """
-    means, variances = posterior.project(differences)
+    means, variances = belief.project(differences)
     return np.asarray(np.log1p(sigmoid(means) * sigmoid(-means) * variances), dtype=np.float64)
+
+
+def g_optimal(belief: Belief, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
+    """Variance of the margin, in squared log-odds (N,): asks the least certain pair, however clear its answer is.
+
+    Raises ``ValueError`` as ``Belief.project`` does.
+
+    Source:
+        Shenfeld et al., Language Model Personalization via Reward Factorization (2025), lemma 4.3, with the belief's
+        covariance in the place of the inverse curvature.
+    """
+    return belief.project(differences)[1]
+
+
+def pref_rule(belief: Belief, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
+    """Variance of the margin times the squared variance of the answer at the mean margin, s² v (N,).
+
+    Raises ``ValueError`` as ``Belief.project`` does.
+
+    Source:
+        The procedure published with Shenfeld et al. (2025), again with the belief's covariance.
+    """
+    means, variances = belief.project(differences)
+    return np.asarray(np.square(sigmoid(means) * sigmoid(-means)) * variances, dtype=np.float64)
 
 
 def reference_optimal(target_moment: Float64[np.ndarray, "basis basis"]) -> Rule:
@@ -84,14 +107,30 @@ def reference_optimal(target_moment: Float64[np.ndarray, "basis basis"]) -> Rule
         Chaloner and Verdinelli (1995), sec. 2.3; Sherman-Morrison for the covariance after one more answer.
     """
 
-    def gain(posterior: Posterior, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
-        if target_moment.shape != posterior.precision.shape:
-            raise ValueError(f"target_moment is {target_moment.shape}, the precision {posterior.precision.shape}.")
-        means, variances = posterior.project(differences)
+    def gain(belief: Belief, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
+        if target_moment.shape != (belief.size, belief.size):
+            raise ValueError(f"target_moment is {target_moment.shape}; pass one of ({belief.size}, {belief.size}).")
+        means, variances = belief.project(differences)
         slopes = sigmoid(means) * sigmoid(-means)
-        spread = differences @ posterior.covariance()
-        reduction = np.einsum("nk,kl,nl->n", spread, target_moment, spread, optimize=True)
+        spread = differences @ belief.covariance()
+        reduction = np.einsum("nk,nk->n", spread @ target_moment, spread)
         return np.asarray(slopes * reduction / (1.0 + slopes * variances), dtype=np.float64)
+
+    return gain
+
+
+def thompson(rng: np.random.Generator) -> Rule:
+    """Rule that asks where two people drawn from the belief disagree most, in probability (N,).
+
+    Both draws are new at each use, which advances ``rng``.
+
+    Source:
+        Wu and Liu, Double Thompson Sampling for Dueling Bandits (2016), with a pool of pairs in the place of all.
+    """
+
+    def gain(belief: Belief, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
+        one, other = belief.draw(2, rng)
+        return np.asarray(np.abs(sigmoid(differences @ one) - sigmoid(differences @ other)), dtype=np.float64)
 
     return gain
 
@@ -99,26 +138,68 @@ def reference_optimal(target_moment: Float64[np.ndarray, "basis basis"]) -> Rule
 def random_choice(rng: np.random.Generator) -> Rule:
     """Rule that asks any allowed pair with equal chance: the baseline of evaluations. Each use advances ``rng``."""
 
-    def gain(_posterior: Posterior, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
+    def gain(_belief: Belief, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
         return rng.random(len(differences))
 
     return gain
 
 
+RULES = ("expected_information", "d_optimal", "v_optimal", "g_optimal", "pref", "thompson", "random")
+"""Names that ``named_rule`` knows."""
+
+
+def named_rule(
+    name: str,
+    *,
+    rng: np.random.Generator | None = None,
+    target_moment: Float64[np.ndarray, "basis basis"] | None = None,
+) -> Rule:
+    """The rule of a name in ``RULES``.
+
+    Args:
+        name: What the rule is called.
+        rng: Source of randomness of "thompson" and "random", which advance it; the others need none.
+        target_moment: Mean outer product (K, K) of the served pairs' differences, for "v_optimal".
+
+    Raises:
+        ValueError: If there is no such rule, or it needs ``rng`` or ``target_moment`` and that is None.
+    """
+    if name == "v_optimal" and target_moment is not None:
+        return reference_optimal(target_moment)
+    if name in _RANDOM_RULES and rng is not None:
+        return _RANDOM_RULES[name](rng)
+    if name in _FIXED_RULES:
+        return _FIXED_RULES[name]
+    if name in RULES:
+        raise ValueError(f'"{name}" needs {"target_moment" if name == "v_optimal" else "rng"}; pass it.')
+    raise ValueError(f'There is no rule "{name}"; choose one of {", ".join(RULES)}.')
+
+
+_FIXED_RULES: Mapping[str, Rule] = {
+    "expected_information": expected_information_bits,
+    "d_optimal": d_optimal,
+    "g_optimal": g_optimal,
+    "pref": pref_rule,
+}
+_RANDOM_RULES: Mapping[str, Callable[[np.random.Generator], Rule]] = {"thompson": thompson, "random": random_choice}
+
+
 def select_pair(
-    posterior: Posterior,
+    belief: Belief,
     differences: Float64[np.ndarray, "pairs basis"],
     allowed: Bool[np.ndarray, " pairs"],
     *,
     rule: Rule = expected_information_bits,
+    asked: Float64[np.ndarray, "asked basis"] | None = None,
 ) -> Selection | None:
-    """Choose the allowed pair that gains most.
+    """Choose the allowed pair that gains most. For many choices from one large pool, build a ``PoolIndex``.
 
     Args:
-        posterior: Belief about the coefficients.
+        belief: Belief about the coefficients.
         differences: Basis rewards of the first candidate minus the second, one row a pair.
         allowed: Rows that may be asked.
         rule: Gain of each row; only allowed rows are evaluated.
+        asked: Rows asked before: their near-duplicates are chosen only if nothing else is allowed.
 
     Returns:
         The pair, the lowest row among equal gains; None if no row is allowed.
@@ -128,23 +209,59 @@ def select_pair(
     """
     if allowed.shape != (len(differences),):
         raise ValueError(f"{len(differences)} pairs need as many entries in allowed, not {allowed.shape}.")
+
+    def choose(mask: Bool[np.ndarray, " pairs"]) -> Selection | None:
+        if rule is expected_information_bits and isinstance(belief, Posterior):
+            return _most_informative(belief, differences, mask)
+        return _largest_gain(belief, differences, mask, rule)
+
+    return without_repeats(choose, differences, allowed, asked)
+
+
+def without_repeats(
+    choose: Callable[[Bool[np.ndarray, " pairs"]], Selection | None],
+    differences: Float64[np.ndarray, "pairs basis"],
+    allowed: Bool[np.ndarray, " pairs"],
+    asked: Float64[np.ndarray, "asked basis"] | None,
+) -> Selection | None:
+    """What ``choose`` picks among the allowed rows that do not repeat one of ``asked``; any allowed, if all do.
+
+    The whole pool is compared with ``asked`` only where the first pick is a repeat, which changes no result of a rule
+    without randomness.
+    """
+    pick = choose(allowed)
+    if pick is None or asked is None or not near_duplicates(differences[[pick.index]], asked)[0]:
+        return pick
+    return choose(allowed & ~near_duplicates(differences, asked)) or pick
+
+
+def _most_informative(
+    belief: Posterior, differences: Float64[np.ndarray, "pairs basis"], allowed: Bool[np.ndarray, " pairs"]
+) -> Selection | None:
+    """As ``_largest_gain`` with ``expected_information_bits``, by a search that evaluates few rows."""
+    search = InformationSearch()
+    for rows in _chunks(allowed):
+        search.offer(rows, *belief.project(differences[rows]))
+    found = search.result()
+    return None if found is None else Selection(*found)
+
+
+def _chunks(allowed: Bool[np.ndarray, " pairs"]) -> Iterator[Int64[np.ndarray, " rows"]]:
+    """The allowed rows' numbers, some thousand at a time."""
+    rows = np.flatnonzero(allowed)
+    for start in range(0, len(rows), ROWS_PER_SEARCH):
+        yield rows[start : start + ROWS_PER_SEARCH]
+
+
+def _largest_gain(
+    belief: Belief, differences: Float64[np.ndarray, "pairs basis"], allowed: Bool[np.ndarray, " pairs"], rule: Rule
+) -> Selection | None:
+    """The allowed row of the largest gain, after evaluating all of them."""
     rows = np.flatnonzero(allowed)
     if len(rows) == 0:
         return None
-    gains = rule(posterior, differences[rows])
+    gains = rule(belief, differences[rows])
     best = gains.max()
     index = int(rows[np.flatnonzero(gains >= best - TIE_TOLERANCE * abs(best))[0]])
-    bits = expected_information_bits(posterior, differences[index : index + 1])
+    bits = expected_information_bits(belief, differences[index : index + 1])
     return Selection(index, float(bits[0]))
-
-
-def _information_bits(
-    margins: Float64[np.ndarray, "pairs nodes"], weights: Float64[np.ndarray, " nodes"]
-) -> Float64[np.ndarray, " pairs"]:
-    """h(E p) - E h(p) in bits over the nodes of each row; one exponential and one logarithm an entry."""
-    distance = np.abs(margins)
-    decay = np.exp(-distance)
-    unlikely = decay / (1.0 + decay)  # probability of the less likely answer
-    entropy = (np.log(1.0 + decay) + distance * unlikely) @ weights / NATS_PER_BIT
-    probability = np.where(margins >= 0.0, 1.0 - unlikely, unlikely) @ weights
-    return np.asarray(np.maximum(binary_entropy_bits(probability) - entropy, 0.0), dtype=np.float64)

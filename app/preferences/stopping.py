@@ -4,6 +4,8 @@ from math import ceil
 from typing import Literal
 
 MINIMUM_INFORMATION_BITS = 0.02
+MINIMUM_CHANGE = 0.05
+"""Chance of another best candidate below which further questions are not worth a person's time."""
 
 
 def stop_reason(
@@ -14,6 +16,8 @@ def stop_reason(
     target_certainty: float | None,
     best_information_bits: float | None,
     minimum_information_bits: float = MINIMUM_INFORMATION_BITS,
+    change: float | None = None,
+    minimum_change: float = MINIMUM_CHANGE,
 ) -> Literal["max_questions", "target_certainty", "low_information", "pool_exhausted"] | None:
     """Why to ask nothing more, or None to go on; of several reasons, the first in the order of the return type.
 
@@ -24,6 +28,9 @@ def stop_reason(
         target_certainty: Certainty that is enough; None asks on.
         best_information_bits: What the best remaining pair is expected to tell; None if no pair remains.
         minimum_information_bits: Below this a question is not worth a person's time.
+        change: How likely knowing the person fully would change what they are served, as ``change_probability``
+            gives it; None does not ask.
+        minimum_change: Below this, too, no question is worth a person's time.
     """
     if answered >= max_questions:
         return "max_questions"
@@ -31,7 +38,7 @@ def stop_reason(
         return "target_certainty"
     if best_information_bits is None:
         return "pool_exhausted"
-    if best_information_bits < minimum_information_bits:
+    if best_information_bits < minimum_information_bits or (change is not None and change < minimum_change):
         return "low_information"
     return None
 

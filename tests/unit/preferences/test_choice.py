@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.preferences.choice import CAUTION, contributions, rank_candidates, reward_moments
+from app.preferences.choice import CAUTION, change_probability, contributions, rank_candidates, reward_moments
 from app.preferences.posterior import Posterior
 from app.preferences.synthetic import draw_people
 from tests.unit.preferences.worlds import random_belief, standard_belief
@@ -122,3 +122,46 @@ def test_a_strength_below_zero_is_refused(strength: float) -> None:
 def test_rewards_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         rank_candidates(standard_belief(2), POPULATION, np.full((2, 2), np.nan))
+
+
+def test_the_choice_between_two_changes_with_the_chance_of_the_other_sign() -> None:
+    belief = Posterior(np.array([1.0]), np.ones((1, 1)))  # the margin is positive with probability 0.841
+    found = change_probability(belief, np.array([[[0.0], [2.0]]]), draws=20_000)
+    assert found == pytest.approx(0.1587, abs=0.013)  # five standard errors
+
+
+def test_a_person_known_exactly_is_served_the_same_for_ever() -> None:
+    sets = np.random.default_rng(1).standard_normal((5, 6, 2))
+    assert change_probability(person([0.3, -1.0], 1e-9), sets) == 0.0
+
+
+def test_equal_candidates_are_no_change() -> None:
+    assert change_probability(person([0.1, 0.2], 3.0), np.full((2, 4, 2), 0.7)) == 0.0
+
+
+def test_a_single_candidate_is_no_change() -> None:
+    assert change_probability(person([0.1, 0.2], 3.0), np.ones((2, 1, 2))) == 0.0
+
+
+def test_the_chance_of_a_change_is_the_mean_over_sets() -> None:
+    rng = np.random.default_rng(2)
+    belief, sets = random_belief(rng, 3), rng.standard_normal((4, 5, 3))
+    alone = [change_probability(belief, sets[[index]]) for index in range(4)]
+    assert change_probability(belief, sets) == pytest.approx(np.mean(alone), abs=1e-12)
+
+
+def test_the_same_belief_has_the_same_chance_of_a_change() -> None:
+    rng = np.random.default_rng(3)
+    belief, sets = random_belief(rng, 3), rng.standard_normal((4, 5, 3))
+    assert change_probability(belief, sets) == change_probability(belief, sets)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2)])
+def test_the_chance_of_a_change_needs_candidates(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        change_probability(POPULATION, np.ones(shape))
+
+
+def test_the_chance_of_a_change_needs_candidates_of_the_same_basis() -> None:
+    with pytest.raises(ValueError, match="need"):
+        change_probability(POPULATION, np.ones((1, 2, 3)))

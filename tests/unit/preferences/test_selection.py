@@ -7,13 +7,19 @@ from hypothesis import strategies as st
 
 from app.preferences.logistic import binary_entropy_bits, sigmoid
 from app.preferences.posterior import Posterior, fit_posterior, precision
+from app.preferences.priors.components import Components
 from app.preferences.selection import (
+    RULES,
     Rule,
     d_optimal,
     expected_information_bits,
+    g_optimal,
+    named_rule,
+    pref_rule,
     random_choice,
     reference_optimal,
     select_pair,
+    thompson,
 )
 from app.preferences.synthetic import answer, draw_people
 from tests.unit.preferences.worlds import dense_expectation, random_belief, standard_belief, unchecked_shapes
@@ -85,6 +91,89 @@ def test_reference_optimality_is_the_fall_of_the_mean_served_variance() -> None:
 def test_reference_optimality_refuses_a_moment_of_another_size() -> None:
     with pytest.raises(ValueError, match="target_moment"):
         reference_optimal(np.eye(3))(standard_belief(2), np.ones((1, 2)))
+
+
+def test_g_optimality_is_the_variance_of_the_margin() -> None:
+    rng = np.random.default_rng(7)
+    belief, rows = random_belief(rng, 4), rng.standard_normal((5, 4))
+    np.testing.assert_allclose(g_optimal(belief, rows), np.diag(rows @ belief.covariance() @ rows.T), atol=1e-12)
+
+
+def test_the_published_rule_squares_the_variance_of_the_answer() -> None:
+    belief = Posterior(np.array([1.0]), np.array([[0.5]]))
+    chance = sigmoid(np.array([2.0]))[0]
+    expected = (chance * (1.0 - chance)) ** 2 * 4.0 * 2.0
+    assert pref_rule(belief, np.array([[2.0]]))[0] == pytest.approx(expected, abs=1e-14)
+
+
+def test_thompson_asks_where_two_drawn_people_disagree() -> None:
+    kinds = Components(np.array([0.5, 0.5]), np.array([[3.0, 1.0], [-3.0, 1.0]]), np.zeros((1, 0, 2)))
+    rule = thompson(np.random.default_rng(0))
+    gains = np.max([rule(kinds, np.eye(2)) for _ in range(10)], axis=0)
+    assert gains[0] > 0.9
+    assert gains[1] == 0.0
+
+
+def test_thompson_draws_anew_at_each_use() -> None:
+    rng = np.random.default_rng(8)
+    belief, rows, rule = random_belief(rng, 3), rng.standard_normal((4, 3)), thompson(rng)
+    assert (rule(belief, rows) != rule(belief, rows)).all()
+
+
+def two_kinds(rng: np.random.Generator, size: int) -> Components:
+    factors = 0.3 * rng.standard_normal((2, size, size))
+    return Components(np.array([0.6, 0.4]), rng.standard_normal((2, size)), factors)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_named_rule_works_for_every_family(name: str) -> None:
+    rng = np.random.default_rng(9)
+    rule = named_rule(name, rng=rng, target_moment=np.eye(3))
+    for belief in (random_belief(rng, 3), two_kinds(rng, 3)):
+        gains = rule(belief, rng.standard_normal((2000, 3)))
+        assert gains.shape == (2000,)
+        assert (gains >= 0.0).all()
+
+
+def test_the_information_in_a_mixture_agrees_with_drawing_coefficients() -> None:
+    rng = np.random.default_rng(10)
+    belief, differences = two_kinds(rng, 4), rng.standard_normal((6, 4))
+    probabilities = sigmoid(belief.draw(200_000, rng) @ differences.T)
+    simulated = binary_entropy_bits(probabilities.mean(axis=0)) - binary_entropy_bits(probabilities).mean(axis=0)
+    np.testing.assert_allclose(expected_information_bits(belief, differences), simulated, atol=0.0056)
+
+
+def test_a_mixture_is_asked_what_tells_most() -> None:
+    rng = np.random.default_rng(11)
+    belief, differences = two_kinds(rng, 3), rng.standard_normal((3000, 3))
+    selection = select_pair(belief, differences, np.ones(3000, dtype=np.bool_))
+    assert selection is not None
+    assert selection.index == np.argmax(expected_information_bits(belief, differences))
+
+
+def test_an_unknown_rule_is_refused_with_the_names_that_exist() -> None:
+    with pytest.raises(ValueError, match='no rule "best"; choose one of expected_information'):
+        named_rule("best")
+
+
+@pytest.mark.parametrize(("name", "missing"), [("v_optimal", "target_moment"), ("thompson", "rng"), ("random", "rng")])
+def test_a_rule_without_what_it_needs_is_refused(name: str, missing: str) -> None:
+    with pytest.raises(ValueError, match=missing):
+        named_rule(name)
+
+
+def test_a_near_duplicate_of_an_asked_pair_waits_for_the_others() -> None:
+    rows = np.array([[2.0, 0.0], [2.01, 0.0], [0.0, 1.0]])
+    selection = select_pair(standard_belief(2), rows, np.arange(3) > 0, asked=rows[:1])
+    assert selection is not None
+    assert selection.index == 2
+
+
+def test_a_near_duplicate_is_asked_when_nothing_else_is_left() -> None:
+    rows = np.array([[2.0], [2.01]])
+    selection = select_pair(standard_belief(1), rows, np.array([False, True]), asked=rows[:1])
+    assert selection is not None
+    assert selection.index == 1
 
 
 def test_only_allowed_pairs_are_chosen() -> None:

@@ -1,0 +1,1 @@
+"""Published procedures, written again from their formulas, to compare with."""
