@@ -1,9 +1,18 @@
 """``attune basis``: learn basis rewards and the population prior from comparisons."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from app.commands.progress import steps
+
+if TYPE_CHECKING:
+    from app.training.dataset import ComparisonData
+
+Method = Literal["uniform", "pref", "lore", "p-rm"]
+UserModel = Literal["individual", "cluster", "uniform"]
+Pooling = Literal["response_mean", "last_token", "mean", "first_token"]
 
 app = typer.Typer(no_args_is_help=True, help="Learn basis rewards and the population's prior.")
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -18,27 +27,82 @@ def fit(
     data: Annotated[Path, typer.Option(help="Comparisons, one JSON object a line.")],
     out: Annotated[Path, typer.Option(help="Artifact directory to write.")],
     model: MODEL = BUNDLED / "model",
-    rank: RANK = 8,
+    method: Annotated[Method, typer.Option(help="How the basis rewards are learned.")] = "pref",
+    rank: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="K, the number of basis rewards; chosen on held-out people if none."),
+    ] = None,
+    user_model: Annotated[UserModel, typer.Option(help="How people differ, for p-rm.")] = "individual",
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Weight of the personal part of the loss, for p-rm.")
+    ] = 0.5,
+    trunk: Annotated[Path | None, typer.Option(help="Checkpoint that reads the texts, if not the model.")] = None,
+    pooling: Annotated[Pooling | None, typer.Option(help="Of the trunk's states; the usual one if none.")] = None,
+    lora_rank: Annotated[int, typer.Option(min=0, help="Tune the trunk with adapters of this rank; 0 does not.")] = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep the texts' features here, for --resume and later runs.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run with the same options was.")] = False,
     skip_invalid: Annotated[bool, typer.Option(help="Leave malformed lines out instead of stopping.")] = False,
     seed: SEED = 0,
     threads: THREADS = 2,
 ) -> None:
     """Learn K basis rewards, name them, fit the prior and its calibration, and score it on held-out people.
 
-    Example: attune basis fit --data comparisons.jsonl --out bases/mine --rank 8
+    Example: attune basis fit --data comparisons.jsonl --out bases/mine --method pref --cache features
     """
-    from app.training.dataset import read_comparisons
     from app.training.recipes import fit_from_comparisons
     from app.training.threads import use_threads
+    from app.training.trunks import TrunkChoice
 
     use_threads(threads)
-    skipped: list[str] = []
-    comparisons = read_comparisons(data, skip_invalid=skip_invalid, skipped=skipped)
-    for fault in skipped:
-        typer.echo(f"skipped: {fault}", err=True)
-    artifact = fit_from_comparisons(comparisons, model, out, rank=rank, seed=seed)
+    comparisons = _read(data, skip_invalid)
+    checkpoint = _checkpoint(out, resume)
+    with steps() as progress:
+        artifact = fit_from_comparisons(
+            comparisons,
+            model,
+            out,
+            method=method,
+            rank=rank,
+            user_model=user_model,
+            alpha=alpha,
+            trunk=TrunkChoice(trunk, pooling, lora_rank, cache),
+            checkpoint=checkpoint,
+            seed=seed,
+            progress=progress,
+        )
+    checkpoint.unlink(missing_ok=True)
     typer.echo((out / "CARD.md").read_text())
     typer.echo(f"Basis {artifact.basis.version} written to {out}.")
+
+
+def _read(data: Path, skip_invalid: bool) -> "ComparisonData":
+    """The comparisons, with a word about what was skipped and what says nothing."""
+    from app.training.comparison_file import SkippedLines, read_comparisons
+
+    skipped = SkippedLines()
+    comparisons = read_comparisons(data, skip_invalid=skip_invalid, skipped=skipped)
+    for fault in skipped.faults:
+        typer.echo(f"skipped: {fault}", err=True)
+    if skipped.count > len(skipped.faults):
+        typer.echo(f"skipped: {skipped.count} lines in all", err=True)
+    if comparisons.identical:
+        typer.echo(f"{comparisons.identical} comparisons of a text with itself say nothing.", err=True)
+    typer.echo(
+        f"{len(comparisons)} comparisons by {len(comparisons.names)} people over {len(comparisons.rows)} texts.",
+        err=True,
+    )
+    return comparisons
+
+
+def _checkpoint(out: Path, resume: bool) -> Path:
+    """Where the fit saves its state; what an earlier run left there is used only if asked for."""
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / "fit.unfinished"
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+    return checkpoint
 
 
 @app.command()

@@ -47,6 +47,11 @@ class Heads:
             )
         return cls(torch.tensor(artifact.heads, device=model.device), artifact.offset.astype(np.float64))
 
+    @classmethod
+    def none(cls, model: LanguageModel) -> "Heads":
+        """No heads at all, for texts whose rewards another network gives, or nobody asks for."""
+        return cls(torch.zeros(0, model.network.shape.hidden, device=model.device), np.zeros(0))
+
 
 @torch.inference_mode()
 def decode(

@@ -1,26 +1,28 @@
 """The embedded engine: a Llama or Qwen2 checkpoint decoded by attune's own torch loop, one request at a time.
 
 Implements ``ports.Decoder``. Everything that computes, the tokenizer included, runs in the worker's thread; the event
-loop only waits. Knows no users.
+loop only waits. Where the basis has a trunk of its own, finished texts are read by it in a second pass. Knows no users.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 
-from app.entities import CandidateSet, Conversation, Message, SamplingOptions
+from app.entities import Candidate, CandidateSet, Conversation, Message, SamplingOptions
 from app.errors import PromptTooLong, Unavailable
 from app.generation.decoding import Heads, decode
 from app.generation.worker import Check, EngineWorker
 from app.rewards.artifact import BasisArtifact, check_model
 from app.rewards.language import LanguageModel, load_language_model
 from app.rewards.scorer import basis_rewards
+from app.rewards.trunk import Trunk
+from app.rewards.trunk_transformers import trunk_of
 
 _LOADING_SECONDS = 3600.0
 _SMALL_HIDDEN = 1024
@@ -35,6 +37,15 @@ def usual_threads(hidden: int, most: int) -> int:
     with two threads on two busy cores.
     """
     return 1 if hidden <= _SMALL_HIDDEN else most
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What the worker's thread owns; there are no ``heads`` to read while decoding if ``trunk`` is another model."""
+
+    model: LanguageModel
+    trunk: Trunk
+    heads: Heads
 
 
 class TransformersEngine:
@@ -70,7 +81,7 @@ class TransformersEngine:
         self._worker = EngineWorker(queue_size=queue_size, timeout_seconds=timeout_seconds)
         self._kept: OrderedDict[tuple[Conversation, SamplingOptions], CandidateSet] = OrderedDict()
         self._capacity = cached_candidates
-        self._loaded: tuple[LanguageModel, Heads] | None = None
+        self._loaded: _Loaded | None = None
         self.requests = 0
         self.tokens_generated = 0
         self.seconds_decoding = 0.0
@@ -94,7 +105,7 @@ class TransformersEngine:
         """Load the model in the worker's thread and decode a few tokens, so that the first request is as fast as any.
 
         Raises:
-            ArtifactError: If the checkpoint is missing or broken.
+            ArtifactError: If the checkpoint, or the basis' trunk, is missing or broken.
             ArtifactIncompatible: If the basis was made for another model, or the architecture is not supported.
         """
         self._loaded = await self._worker.run(self._load, timeout_seconds=_LOADING_SECONDS)
@@ -114,24 +125,27 @@ class TransformersEngine:
         unless the options tell that it is not ``cacheable``: then no text of it stays in memory.
 
         Raises:
-            PromptTooLong: Before any decoding, if the prompt and ``options.max_tokens`` exceed the context.
+            PromptTooLong: Before any decoding, if the prompt and ``options.max_tokens`` exceed the context; after it,
+                if a text exceeds the context of the basis' own trunk.
             EngineOverloaded: If the queue is full.
             EngineTimeout: After the deadline.
             NonFiniteReward: If the network yields values that are not finite.
             Unavailable: While the model is loading, or once the engine is closing.
         """
         self.requests += 1
-        model, heads = self._need_model()
+        loaded = self._need_model()
         known = self._recall(conversation, n, options)
         if known is not None:
             return known
 
         def draw(check: Check) -> CandidateSet:
-            ids = model.tokenizer.prompt_ids(conversation)
-            if len(ids) + options.max_tokens > model.context:
-                raise PromptTooLong(len(ids), options.max_tokens, model.context)
+            ids = loaded.model.tokenizer.prompt_ids(conversation)
+            if len(ids) + options.max_tokens > loaded.model.context:
+                raise PromptTooLong(len(ids), options.max_tokens, loaded.model.context)
             began = time.perf_counter()
-            drawn = decode(model, heads, ids, n, options, check=check)
+            drawn = decode(loaded.model, loaded.heads, ids, n, options, check=check)
+            if self._artifact.trunk is not None:
+                drawn = self._scored(loaded.trunk, conversation, drawn, check)
             self.seconds_decoding += time.perf_counter() - began
             return CandidateSet(tuple(drawn), len(ids), sum(one.tokens for one in drawn))
 
@@ -153,22 +167,31 @@ class TransformersEngine:
             Unavailable: While the model is loading, or once the engine is closing.
         """
         self.requests += 1
-        model, _ = self._need_model()
+        trunk = self._need_model().trunk
         rows = [(conversation, response) for response in responses]
-        return await self._worker.run(lambda check: basis_rewards(model, self._artifact, rows, check=check))
+        return await self._worker.run(lambda check: basis_rewards(trunk, self._artifact, rows, check=check))
 
-    def _load(self, check: Check) -> tuple[LanguageModel, Heads]:
+    def _load(self, check: Check) -> _Loaded:
         most = torch.get_num_threads()
         torch.set_num_threads(self._threads or 1)  # holds for the thread that calls it: the worker's
         check_model(self._artifact.manifest, self._directory)
         model = load_language_model(self._directory, device=self._device)
         torch.set_num_threads(self._threads or usual_threads(model.network.shape.hidden, most))
-        heads = Heads.on(model, self._artifact)
-        greeting = model.tokenizer.prompt_ids((Message("user", "Hello"),))
-        decode(model, heads, greeting, 2, _WARM_UP, check=check)
-        return model, heads
+        trunk = trunk_of(self._artifact, model)
+        heads = Heads.none(model) if self._artifact.trunk else Heads.on(model, self._artifact)
+        hello = (Message("user", "Hello"),)
+        drawn = decode(model, heads, model.tokenizer.prompt_ids(hello), 2, _WARM_UP, check=check)
+        self._scored(trunk, hello, drawn, check)
+        return _Loaded(model, trunk, heads)
 
-    def _need_model(self) -> tuple[LanguageModel, Heads]:
+    def _scored(
+        self, trunk: Trunk, conversation: Conversation, drawn: Sequence[Candidate], check: Check
+    ) -> list[Candidate]:
+        """The candidates with the basis rewards that ``trunk`` gives to their texts."""
+        rewards = basis_rewards(trunk, self._artifact, [(conversation, one.text) for one in drawn], check=check)
+        return [replace(one, basis_rewards=row) for one, row in zip(drawn, rewards, strict=True)]
+
+    def _need_model(self) -> _Loaded:
         if self._loaded is None:
             raise Unavailable("The engine is still loading its model; try again when /readyz says so.")
         return self._loaded

@@ -1,7 +1,8 @@
-"""The basis artifact: K linear reward heads on a frozen language model, with the population's prior over them.
+"""The basis artifact: K linear reward heads on a frozen trunk, with what is known of people's coefficients on them.
 
-A directory of two files, ``manifest.json`` and ``basis.safetensors``, both read with every hash verified. Needs
-numpy and safetensors only, so that a machine without torch can serve the API. Does not run the model.
+A directory of ``manifest.json``, ``basis.safetensors`` and, where another model than the one that generates computes
+the features, its checkpoint in ``trunk/``; everything is read with its hash verified. Needs numpy and safetensors
+only, so that a machine without torch can serve the API. Does not run the model.
 """
 
 import json
@@ -15,9 +16,12 @@ from jaxtyping import Float32, Float64
 
 from app.entities import Axis, Basis
 from app.errors import ArtifactError, ArtifactIncompatible
-from app.preferences.posterior import Posterior
+from app.preferences.answers import ResponseModel
+from app.preferences.belief import Prior
+from app.preferences.certainty import CertaintyCurve
+from app.preferences.priors.load import load_prior
+from app.rewards.checkpoint import checkpoint_sha256, copy_checkpoint
 from app.rewards.files import (
-    FORMAT,
     parse_tensors,
     read_checked,
     read_manifest,
@@ -26,16 +30,20 @@ from app.rewards.files import (
     write_manifest,
     write_tensors,
 )
+from app.rewards.trunk import POOLINGS, RESPONSE_MEAN
 
+FORMAT = 2
 TENSORS = "basis.safetensors"
-POOLING = "response_mean"
+TRUNK = "trunk"
+_PRIOR = "prior."
 _REMEDY = "write the basis again with 'attune basis fit' or restore it from its source"
 _EXPECTED: dict[str, tuple[type[np.generic], int]] = {
     "heads": (np.float32, 2),
     "offset": (np.float32, 1),
-    "prior_mean": (np.float64, 1),
-    "prior_precision": (np.float64, 2),
     "reference": (np.float64, 2),
+    "candidate_sets": (np.float64, 3),
+    "certainty_raw": (np.float64, 1),
+    "certainty_realised": (np.float64, 1),
 }
 
 
@@ -43,31 +51,37 @@ _EXPECTED: dict[str, tuple[type[np.generic], int]] = {
 class BasisArtifact:
     """A basis with the heads that compute it.
 
-    ``basis_rewards(text) = heads @ mean_t(h_t) + offset``, where ``h_t`` (hidden,) is the model's last hidden state
-    after its final norm at the t-th token of the response; the prompt's tokens and the end mark do not count.
-    ``manifest`` is what the file says, ``provenance`` included.
+    ``basis_rewards(text) = heads @ features(text) + offset``, where features (hidden,) are the trunk's last hidden
+    states after its final norm, pooled as ``pooling`` says. The trunk is the model that generates, with the mean over
+    the response's tokens (the prompt's tokens and the end mark do not count), unless ``trunk`` names the directory of
+    another checkpoint. ``manifest`` is what the file says, ``provenance`` included.
     """
 
     basis: Basis
     heads: Float32[np.ndarray, "basis hidden"]
     offset: Float32[np.ndarray, " basis"]
     manifest: Mapping[str, Any]
+    trunk: Path | None = None
+
+    @property
+    def pooling(self) -> str:
+        """How the trunk's states become features, one of ``trunk.POOLINGS``."""
+        return str(self.manifest["pooling"])
 
 
 def load_basis(directory: Path) -> BasisArtifact:
-    """Read and verify the basis artifact in ``directory``.
+    """Read and verify the basis artifact in ``directory``; a trunk's weights are verified by ``check_trunk``.
 
     Raises:
         ArtifactError: If a file is missing, has changed since it was written, or holds values that are not finite.
-        ArtifactIncompatible: If the format, the pooling or a size is not one that this release can use.
+        ArtifactIncompatible: If the format, the pooling, the prior or a size is not one that this release can use.
     """
     directory = Path(directory)
-    manifest = read_manifest(directory, _REMEDY)
-    tensors = parse_tensors(
-        directory / TENSORS, read_checked(directory, TENSORS, manifest, _REMEDY), _EXPECTED, _REMEDY
-    )
+    manifest = read_manifest(directory, FORMAT, _REMEDY)
+    content = read_checked(directory, TENSORS, manifest, _REMEDY)
+    tensors = parse_tensors(directory / TENSORS, content, _EXPECTED, _REMEDY, free=_PRIOR)
     try:
-        artifact = _assemble(manifest, tensors)
+        artifact = _assemble(directory, manifest, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactIncompatible(f"The basis in {directory} is malformed ({error!r}); {_REMEDY}.") from error
     if manifest["version"] != _version(manifest):
@@ -82,12 +96,15 @@ def save_basis(
     model_directory: Path,
     heads: Float32[np.ndarray, "basis hidden"],
     offset: Float32[np.ndarray, " basis"],
-    prior: Posterior,
+    prior: Prior,
+    response: ResponseModel,
+    certainty_curve: CertaintyCurve,
     reference: Float64[np.ndarray, "pairs basis"],
+    candidate_sets: Float64[np.ndarray, "sets candidates basis"],
     axes: Sequence[Axis],
-    exponent: float,
-    certainty_scale: float,
     provenance: Mapping[str, object],
+    pooling: str = RESPONSE_MEAN,
+    trunk: Path | None = None,
 ) -> BasisArtifact:
     """Write a basis artifact and return it as ``load_basis`` reads it back.
 
@@ -97,35 +114,41 @@ def save_basis(
         model_directory: Its checkpoint; the basis is refused for any other weights.
         heads: Reward directions in the hidden space.
         offset: Added to the pooled rewards.
-        prior: The population's belief about coefficients, in log-odds per unit of basis reward.
+        prior: What people have in common, of any family, in log-odds per unit of basis reward.
+        response: How answers follow from margins.
+        certainty_curve: From the certainty that the belief claims to the one realised.
         reference: Basis reward differences between responses as served, for ``certainty``.
+        candidate_sets: Basis rewards of the responses among which one is served, for the stopping rule; may be empty.
         axes: Words for each basis reward, in order.
-        exponent: Tempering of the likelihood.
-        certainty_scale: Correction of certainty to realised accuracy.
         provenance: Anything worth remembering; it does not enter the version.
+        pooling: How the trunk's states become features.
+        trunk: Checkpoint that computes the features, copied into the artifact; None for the language model itself.
 
     Raises:
-        ArtifactError: If the arrays are not finite or the checkpoint is missing.
-        ArtifactIncompatible: If the sizes contradict each other.
+        ArtifactError: If the arrays are not finite or a checkpoint is missing.
+        ArtifactIncompatible: If the sizes contradict each other, or the model itself cannot pool as asked.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, np.ndarray] = {
         "heads": np.asarray(heads, np.float32),
         "offset": np.asarray(offset, np.float32),
-        "prior_mean": np.asarray(prior.mean, np.float64),
-        "prior_precision": np.asarray(prior.precision, np.float64),
         "reference": np.asarray(reference, np.float64),
+        "candidate_sets": np.asarray(candidate_sets, np.float64),
+        "certainty_raw": np.asarray(certainty_curve.raw, np.float64),
+        "certainty_realised": np.asarray(certainty_curve.realised, np.float64),
+        **{_PRIOR + name: np.asarray(array) for name, array in prior.arrays().items()},
     }
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "model": {"name": model_name, "sha256": model_sha256(model_directory)},
-        "pooling": POOLING,
+        "trunk": None if trunk is None else _keep_trunk(Path(trunk), directory / TRUNK),
+        "pooling": pooling,
         "hidden_size": int(tensors["heads"].shape[-1]),
         "K": int(tensors["heads"].shape[0]),
         "axes": [asdict(axis) for axis in axes],
-        "exponent": float(exponent),
-        "certainty_scale": float(certainty_scale),
+        "prior": {"family": prior.family},
+        "response": asdict(response),
         "files": {TENSORS: write_tensors(directory / TENSORS, tensors)},
         "provenance": dict(provenance),
     }
@@ -164,44 +187,70 @@ def check_model(manifest: Mapping[str, Any], model_directory: Path) -> None:
         )
 
 
+def check_trunk(artifact: BasisArtifact) -> None:
+    """Refuse an artifact whose trunk's files are not those it was written with; nothing to do without a trunk.
+
+    Raises:
+        ArtifactError: If a file is missing or has changed.
+    """
+    if artifact.trunk is None:
+        return
+    found, expected = checkpoint_sha256(artifact.trunk), artifact.manifest["trunk"]["sha256"]
+    if found != expected:
+        raise ArtifactError(
+            f"The trunk in {artifact.trunk} has SHA-256 {found[:12]}, the manifest records {expected[:12]}; {_REMEDY}."
+        )
+
+
+def _keep_trunk(source: Path, target: Path) -> dict[str, str]:
+    copy_checkpoint(source, target)
+    return {"sha256": checkpoint_sha256(target)}
+
+
 def _version(manifest: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits over everything that serving depends on."""
     content = {key: value for key, value in manifest.items() if key not in {"version", "provenance"}}
     return sha256_of(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())[:12]
 
 
-def _assemble(manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> BasisArtifact:
+def _assemble(directory: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> BasisArtifact:
     size, hidden = int(manifest["K"]), int(manifest["hidden_size"])
     _check_sizes(tensors, size, hidden)
-    if manifest["pooling"] != POOLING:
-        raise ValueError(f"pooling is {manifest['pooling']!r}, only {POOLING!r} is supported")
+    _check_pooling(manifest["pooling"], has_trunk=manifest["trunk"] is not None)
     axes = tuple(Axis(int(one["index"]), one["label"], one["high"], one["low"]) for one in manifest["axes"])
     if [axis.index for axis in axes] != list(range(size)):
         raise ValueError(f"axes must be numbered 0 to {size - 1} in order")
-    exponent, scale = float(manifest["exponent"]), float(manifest["certainty_scale"])
-    if not (0 < exponent < np.inf and 0 < scale < np.inf):
-        raise ValueError(f"exponent {exponent} and certainty_scale {scale} must be positive and finite")
-    np.linalg.cholesky(tensors["prior_precision"])
+    arrays = {name.removeprefix(_PRIOR): array for name, array in tensors.items() if name.startswith(_PRIOR)}
+    prior = load_prior(manifest["prior"]["family"], arrays)
+    if prior.population.size != size:
+        raise ValueError(f"the prior is about {prior.population.size} coefficients, K={size}")
     basis = Basis(
         version=manifest["version"],
         model=manifest["model"]["name"],
         axes=axes,
-        prior=Posterior(tensors["prior_mean"], tensors["prior_precision"]),
-        exponent=exponent,
+        prior=prior,
+        response=ResponseModel(**manifest["response"]),
         reference=tensors["reference"],
-        certainty_scale=scale,
+        certainty_curve=CertaintyCurve(tensors["certainty_raw"], tensors["certainty_realised"]),
+        candidate_sets=tensors["candidate_sets"],
     )
-    return BasisArtifact(basis, tensors["heads"], tensors["offset"], manifest)
+    trunk = None if manifest["trunk"] is None else directory / TRUNK
+    return BasisArtifact(basis, tensors["heads"], tensors["offset"], manifest, trunk)
 
 
 def _check_sizes(tensors: Mapping[str, np.ndarray], size: int, hidden: int) -> None:
     expected = {
         "heads": (size, hidden),
         "offset": (size,),
-        "prior_mean": (size,),
-        "prior_precision": (size, size),
         "reference": (len(tensors["reference"]), size),
+        "candidate_sets": (*tensors["candidate_sets"].shape[:2], size),
     }
     for name, shape in expected.items():
         if tensors[name].shape != shape:
             raise ValueError(f"'{name}' has shape {tensors[name].shape}, K={size} and H={hidden} need {shape}")
+
+
+def _check_pooling(pooling: str, *, has_trunk: bool) -> None:
+    if pooling not in (POOLINGS if has_trunk else (RESPONSE_MEAN,)):
+        where = "a trunk" if has_trunk else "the model that generates"
+        raise ValueError(f"pooling is {pooling!r}, which {where} does not support")

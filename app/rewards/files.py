@@ -16,7 +16,6 @@ from safetensors.numpy import load, save
 from app.errors import ArtifactError, ArtifactIncompatible
 
 MANIFEST = "manifest.json"
-FORMAT = 1
 
 
 def sha256_of(content: bytes) -> str:
@@ -33,8 +32,8 @@ def sha256_of_file(path: Path) -> str:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}); restore the file.") from error
 
 
-def read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
-    """The manifest of ``directory`` as a mapping, its format checked.
+def read_manifest(directory: Path, form: int, remedy: str) -> dict[str, Any]:
+    """The manifest of ``directory`` as a mapping, checked to be of format ``form``.
 
     Raises:
         ArtifactError: If it is missing or is not a JSON object.
@@ -48,9 +47,9 @@ def read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
         raise ArtifactError(f"{directory / MANIFEST} is not JSON ({error}); {remedy}.") from error
     if not isinstance(manifest, dict):
         raise ArtifactError(f"{directory / MANIFEST} is not a JSON object; {remedy}.")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != form:
         raise ArtifactIncompatible(
-            f"{directory / MANIFEST} has format {manifest.get('format')!r}, this release reads {FORMAT}; {remedy}."
+            f"{directory / MANIFEST} has format {manifest.get('format')!r}, this release reads {form}; {remedy}."
         )
     return manifest
 
@@ -83,7 +82,12 @@ def read_checked(directory: Path, name: str, manifest: Mapping[str, Any], remedy
 
 
 def parse_tensors(
-    path: Path, content: bytes, expected: Mapping[str, tuple[type[np.generic], int]], remedy: str
+    path: Path,
+    content: bytes,
+    expected: Mapping[str, tuple[type[np.generic], int]],
+    remedy: str,
+    *,
+    free: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Named arrays out of safetensors bytes, each checked for its dtype, its number of axes and finite entries.
 
@@ -92,6 +96,7 @@ def parse_tensors(
         content: The bytes of a safetensors file.
         expected: For each name the dtype and the number of axes.
         remedy: What to do about a broken file, for messages.
+        free: Prefix of the names of further arrays, of any dtype and size, that are returned as well.
 
     Raises:
         ArtifactError: If the bytes are not safetensors or an entry is not finite.
@@ -108,13 +113,15 @@ def parse_tensors(
             raise ArtifactIncompatible(
                 f"{path} must hold '{name}' as {np.dtype(dtype)} with {axes} axes, found {found}; {remedy}."
             )
-        if not np.isfinite(tensor).all():
+    further = [name for name in tensors if free is not None and name.startswith(free)]
+    for name in (*expected, *further):
+        if not np.isfinite(tensors[name]).all():
             raise ArtifactError(f"'{name}' in {path} has entries that are not finite; {remedy}.")
-    return {name: tensors[name] for name in expected}
+    return {name: tensors[name] for name in (*expected, *further)}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> str:
     """Write arrays as safetensors and return the file's SHA-256; the same arrays give the same bytes."""
-    content: bytes = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+    content: bytes = save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()})
     path.write_bytes(content)
     return sha256_of(content)

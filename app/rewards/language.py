@@ -18,6 +18,18 @@ from app.rewards.network import LlamaNetwork
 from app.rewards.weights import check_architecture, copy_network
 
 
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+    """The special tokens of a transformers tokenizer with their ids."""
+    return {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def defused(text: str, marks: Sequence[str]) -> str:
+    """``text`` with special tokens written out by a person broken up, so that they stay plain text; longest first."""
+    for mark in marks:
+        text = text.replace(mark, mark[0] + " " + mark[1:])
+    return text
+
+
 class ChatTokenizer:
     """Renders conversations by the checkpoint's chat template and turns tokens back into text.
 
@@ -27,7 +39,7 @@ class ChatTokenizer:
 
     def __init__(self, tokenizer: Any, end_ids: Sequence[int], vocabulary: int) -> None:
         self._tokenizer = tokenizer
-        special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special = special_tokens(tokenizer)
         self._marks = sorted(special, key=len, reverse=True)
         self.end_ids = tuple(sorted(set(end_ids)))
         unusable = {*special.values(), *range(len(tokenizer), vocabulary)} - set(self.end_ids)
@@ -51,19 +63,17 @@ class ChatTokenizer:
         return text
 
     def _defused(self, text: str) -> str:
-        """``text`` with special tokens written out by a person broken up, so that they stay plain text."""
-        for mark in self._marks:
-            text = text.replace(mark, mark[0] + " " + mark[1:])
-        return text
+        return defused(text, self._marks)
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A loaded checkpoint."""
+    """The checkpoint in ``directory``, loaded."""
 
     network: LlamaNetwork
     tokenizer: ChatTokenizer
     device: torch.device
+    directory: Path
 
     @property
     def context(self) -> int:
@@ -112,7 +122,8 @@ def load_language_model(directory: Path, *, device: str = "cpu", dtype: torch.dt
     ends = _end_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
     if not ends:
         raise ArtifactIncompatible(f"The tokenizer in {directory} names no end token; set eos_token.")
-    return LanguageModel(network, ChatTokenizer(tokenizer, ends, network.shape.vocabulary), torch.device(device))
+    chat = ChatTokenizer(tokenizer, ends, network.shape.vocabulary)
+    return LanguageModel(network, chat, torch.device(device), Path(directory))
 
 
 def _end_ids(generation: int | list[int] | None, tokenizer: int | None) -> list[int]:

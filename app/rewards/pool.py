@@ -16,7 +16,6 @@ from jaxtyping import Float64
 from app.entities import Basis, CandidatePair, QuestionPool
 from app.errors import ArtifactError, ArtifactIncompatible
 from app.rewards.files import (
-    FORMAT,
     parse_tensors,
     read_checked,
     read_manifest,
@@ -27,6 +26,7 @@ from app.rewards.files import (
 
 PROMPTS = "pool.json"
 TENSORS = "pool.safetensors"
+FORMAT = 1
 _REMEDY = "build the pool again with 'attune pool build' or restore it from its source"
 
 
@@ -51,7 +51,7 @@ def load_pool(directory: Path, basis: Basis) -> QuestionPool:
         ArtifactIncompatible: If the pool was scored on another basis or does not match its rewards in size.
     """
     directory = Path(directory)
-    manifest = read_manifest(directory, _REMEDY)
+    manifest = read_manifest(directory, FORMAT, _REMEDY)
     if manifest.get("basis_version") != basis.version:
         raise ArtifactIncompatible(
             f"The pool in {directory} was scored on basis {manifest.get('basis_version')}, but {basis.version} is "

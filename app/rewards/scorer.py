@@ -4,36 +4,69 @@ Rows are batched by length, and every distinct prompt is read once however many 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from app.entities import Conversation
 from app.errors import NonFiniteReward, PromptTooLong
 from app.rewards.artifact import BasisArtifact
+from app.rewards.checkpoint import checkpoint_sha256
 from app.rewards.language import LanguageModel
 from app.rewards.network import KeyValues
+from app.rewards.trunk import RESPONSE_MEAN, Row, Trunk, proceed
 
-Row = tuple[Conversation, str]
 _Ids = tuple[int, ...]
 
 
-def _proceed() -> None:
-    """The check that never stops anything."""
+class LanguageModelTrunk:
+    """The language model that generates as a ``Trunk``: the mean state over the response's tokens."""
+
+    pooling = RESPONSE_MEAN
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash over the checkpoint, computed at the first look."""
+        return checkpoint_sha256(self.model.directory)
+
+    @property
+    def context(self) -> int:
+        """Tokens that conversation and response share."""
+        return self.model.context
+
+    @property
+    def hidden(self) -> int:
+        """Number of features of a text."""
+        return self.model.network.shape.hidden
+
+    def token_counts(self, rows: Sequence[Row]) -> Int64[np.ndarray, " rows"]:
+        """Tokens of each row, prompt and response together."""
+        tokenizer = self.model.tokenizer
+        prompts = {prompt: len(tokenizer.prompt_ids(prompt)) for prompt in {prompt for prompt, _ in rows}}
+        return np.array([prompts[prompt] + len(tokenizer.response_ids(text)) for prompt, text in rows], dtype=np.int64)
+
+    def features(
+        self, rows: Sequence[Row], *, check: Callable[[], None] = proceed
+    ) -> Float32[np.ndarray, "rows hidden"]:
+        """As ``pooled_features``."""
+        return pooled_features(self.model, rows, check=check)
 
 
 def basis_rewards(
-    model: LanguageModel, artifact: BasisArtifact, rows: Sequence[Row], *, check: Callable[[], None] = _proceed
+    trunk: Trunk, artifact: BasisArtifact, rows: Sequence[Row], *, check: Callable[[], None] = proceed
 ) -> Float64[np.ndarray, "rows basis"]:
-    """Basis rewards of each (conversation, response): ``heads @ pooled_features + offset``; see ``pooled_features``.
+    """Basis rewards of each (conversation, response): ``heads @ features + offset``.
 
     Raises:
-        PromptTooLong: If a conversation and its response exceed the context.
+        PromptTooLong: If a conversation and its response exceed the trunk's context.
         NonFiniteReward: If the network yields values that are not finite.
     """
-    features = pooled_features(model, rows, check=check).astype(np.float64)
+    features = trunk.features(rows, check=check).astype(np.float64)
     rewards: np.ndarray = features @ artifact.heads.astype(np.float64).T + artifact.offset
     if not np.isfinite(rewards).all():
         raise NonFiniteReward("A basis reward is not finite; check the model's weights.")
@@ -41,7 +74,7 @@ def basis_rewards(
 
 
 def pooled_features(
-    model: LanguageModel, rows: Sequence[Row], *, batch_tokens: int = 8192, check: Callable[[], None] = _proceed
+    model: LanguageModel, rows: Sequence[Row], *, batch_tokens: int = 8192, check: Callable[[], None] = proceed
 ) -> Float32[np.ndarray, "rows hidden"]:
     """Mean over each response's tokens of the last hidden state after the final norm.
 
@@ -65,7 +98,7 @@ def pooled_features(
         lengths = torch.tensor([len(prompt) for prompt in batch], device=model.device)
         prefix, last_states = model.network.prefill(model.tensor(batch), lengths if len(batch) > 1 else None)
         members = [number for number, (prompt, _) in enumerate(encoded) if prompt in of_prompt]
-        members.sort(key=lambda number: len(encoded[number][1]))
+        members.sort(key=lambda number: (len(encoded[number][1]), encoded[number]))
         for group in _batches([encoded[number][1] for number in members], batch_tokens):
             check()
             chosen, members = members[: len(group)], members[len(group) :]

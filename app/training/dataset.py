@@ -1,131 +1,137 @@
-"""Reads comparison data (one JSON object a line) into arrays, and says which line is wrong and why.
+"""Comparison data as arrays over distinct texts and distinct people.
 
-Both sides of a pair go through ``_row``, the one place where a (prompt, response) text becomes a row
-of the feature matrix: nothing can tell a preferred text from a rejected one but its words.
+Both sides of a pair go through ``_Index.row``, the one place where a (prompt, response) text becomes a row of the
+feature matrix: nothing can tell a preferred text from a rejected one but its words. Reads no files.
 """
 
-import json
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from app.entities import Conversation, Message, Role
-from app.errors import InvalidInput
+from app.entities import Conversation
+from app.rewards.trunk import Row
 
-_LABELS = {"first": 1.0, "second": 0.0, "tie": 0.5}
+LABELS = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
 @dataclass(frozen=True)
 class RawComparison:
-    """One line: who compared which responses to which prompt, and what they preferred."""
+    """Who compared which responses to which prompt, and what they preferred.
+
+    ``about`` is what the person wrote of themselves, if anything; ``at`` is when, in seconds since 1970.
+    """
 
     user_id: str
     prompt: Conversation
     first: str
     second: str
     preferred: str
+    about: str | None = None
+    at: float | None = None
+
+
+def _no_numbers() -> Int64[np.ndarray, " comparisons"]:
+    return np.zeros(0, np.int64)
+
+
+def _no_values() -> Float64[np.ndarray, " comparisons"]:
+    return np.zeros(0)
 
 
 @dataclass
 class ComparisonData:
-    """Comparisons as arrays over distinct texts and distinct people.
+    """N comparisons as arrays over distinct texts and distinct people.
 
     ``rows`` are the distinct (prompt, response) texts. ``first``, ``second`` and ``people`` (N,) index
     rows and ``names``; ``labels`` (N,) is 1.0 where first was preferred, 0.5 for a tie, else 0.0.
+    ``at`` (N,) is when, in seconds since 1970, NaN where that is not known. ``about`` has one entry a name: what the
+    person wrote of themselves last.
     """
 
-    rows: list[tuple[Conversation, str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    first: Int64[np.ndarray, " comparisons"] = field(default_factory=lambda: np.zeros(0, np.int64))
-    second: Int64[np.ndarray, " comparisons"] = field(default_factory=lambda: np.zeros(0, np.int64))
-    people: Int64[np.ndarray, " comparisons"] = field(default_factory=lambda: np.zeros(0, np.int64))
-    labels: Float64[np.ndarray, " comparisons"] = field(default_factory=lambda: np.zeros(0))
+    first: Int64[np.ndarray, " comparisons"] = field(default_factory=_no_numbers)
+    second: Int64[np.ndarray, " comparisons"] = field(default_factory=_no_numbers)
+    people: Int64[np.ndarray, " comparisons"] = field(default_factory=_no_numbers)
+    labels: Float64[np.ndarray, " comparisons"] = field(default_factory=_no_values)
+    at: Float64[np.ndarray, " comparisons"] = field(default_factory=_no_values)
+    about: list[str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def identical(self) -> int:
+        """Comparisons of a text with itself: they are kept, and say nothing."""
+        return int((self.first == self.second).sum())
+
     def only(self, rows: Bool[np.ndarray, " rows"]) -> "ComparisonData":
         """The comparisons whose two texts are among ``rows``; people and rows keep those that are left."""
-        kept = rows[self.first] & rows[self.second]
-        names = np.array(self.names)[self.people[kept]]
-        texts = [(self.rows[i], self.rows[j]) for i, j in zip(self.first[kept], self.second[kept], strict=True)]
-        label_of = {value: name for name, value in _LABELS.items()}
-        return ComparisonData.of(
-            RawComparison(str(name), one[0], one[1], other[1], label_of[float(label)])
-            for name, (one, other), label in zip(names, texts, self.labels[kept], strict=True)
+        return self.take(rows[self.first] & rows[self.second])
+
+    def take(self, kept: Bool[np.ndarray, " comparisons"]) -> "ComparisonData":
+        """The comparisons that are ``kept``, in their order, with the people and rows that they need."""
+        rows, sides = np.unique(np.stack([self.first[kept], self.second[kept]]), return_inverse=True)
+        names, people = np.unique(self.people[kept], return_inverse=True)
+        first, second = sides.reshape(2, -1)
+        return ComparisonData(
+            rows=[self.rows[row] for row in rows],
+            names=[self.names[name] for name in names],
+            first=first,
+            second=second,
+            people=people,
+            labels=self.labels[kept],
+            at=self.at[kept],
+            about=[self.about[name] for name in names],
         )
 
     @classmethod
     def of(cls, comparisons: Iterable[RawComparison]) -> "ComparisonData":
-        """Index the texts and people of ``comparisons``."""
-        rows: dict[tuple[Conversation, str], int] = {}
-        names: dict[str, int] = {}
-        columns: list[tuple[int, int, int, float]] = []
+        """Index the texts and people of ``comparisons``, which are looked at once, one at a time."""
+        index = _Index()
         for one in comparisons:
-            first, second = (_row(rows, one.prompt, text) for text in (one.first, one.second))
-            person = names.setdefault(one.user_id, len(names))
-            columns.append((first, second, person, _LABELS[one.preferred]))
-        table = np.array(columns, dtype=np.float64).reshape(-1, 4)
-        first_, second_, people = (table[:, column].astype(np.int64) for column in range(3))
-        return cls(list(rows), list(names), first_, second_, people, table[:, 3])
+            index.add(one)
+        return index.data()
 
 
-def _row(rows: dict[tuple[Conversation, str], int], prompt: Conversation, response: str) -> int:
-    return rows.setdefault((prompt, response), len(rows))
+class _Index:
+    """Grows columns of machine numbers; a text, a prompt or a person is kept once."""
 
+    def __init__(self) -> None:
+        self._prompts: dict[Conversation, int] = {}
+        self._places: dict[tuple[int, str], int] = {}
+        self._rows: list[Row] = []
+        self._people: dict[str, int] = {}
+        self._about: list[str | None] = []
+        self._columns = {name: array("q") for name in ("first", "second", "people")}
+        self._values = {name: array("d") for name in ("labels", "at")}
 
-def read_comparisons(path: Path, *, skip_invalid: bool = False, skipped: list[str] | None = None) -> ComparisonData:
-    """Stream a JSONL file into arrays.
+    def add(self, one: RawComparison) -> None:
+        """Append one comparison."""
+        person = self._people.setdefault(one.user_id, len(self._people))
+        if person == len(self._about):
+            self._about.append(None)
+        if one.about is not None:
+            self._about[person] = one.about
+        self._columns["first"].append(self.row(one.prompt, one.first))
+        self._columns["second"].append(self.row(one.prompt, one.second))
+        self._columns["people"].append(person)
+        self._values["labels"].append(LABELS[one.preferred])
+        self._values["at"].append(np.nan if one.at is None else one.at)
 
-    Raises:
-        InvalidInput: Names the first malformed line and its fault, unless ``skip_invalid``; then each
-            fault is appended to ``skipped``.
-    """
+    def row(self, prompt: Conversation, response: str) -> int:
+        """The row of a text, whichever side it is on."""
+        number = self._prompts.setdefault(prompt, len(self._prompts))
+        place = self._places.setdefault((number, response), len(self._rows))
+        if place == len(self._rows):
+            self._rows.append((prompt, response))
+        return place
 
-    def lines() -> Iterator[RawComparison]:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield _parse(line)
-                except ValueError as error:
-                    fault = f"{path}, line {number}: {error}"
-                    if not skip_invalid:
-                        raise InvalidInput(f"{fault}; mend it, or pass --skip-invalid.") from error
-                    if skipped is not None:
-                        skipped.append(fault)
-
-    return ComparisonData.of(lines())
-
-
-def _parse(line: bytes) -> RawComparison:
-    row = json.loads(line.decode())
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
-    for name in ("user_id", "first", "second"):
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            raise ValueError(f"'{name}' must be a non-empty string")
-    if row.get("preferred") not in _LABELS:
-        raise ValueError(f"'preferred' must be one of {', '.join(_LABELS)}, not {row.get('preferred')!r}")
-    return RawComparison(
-        row["user_id"], _conversation(row.get("prompt")), row["first"], row["second"], row["preferred"]
-    )
-
-
-def _conversation(prompt: object) -> Conversation:
-    if isinstance(prompt, str) and prompt.strip():
-        return (Message("user", prompt),)
-    if isinstance(prompt, list) and prompt:
-        try:
-            turns = tuple(Message(turn["role"], turn["content"]) for turn in prompt)
-        except (TypeError, KeyError) as error:
-            raise ValueError("'prompt' messages need 'role' and 'content'") from error
-        if all(turn.role in get_args(Role) and isinstance(turn.content, str) for turn in turns):
-            return turns
-        raise ValueError(f"'prompt' messages need a role of {', '.join(get_args(Role))} and text as content")
-    raise ValueError("'prompt' must be a non-empty string or a list of messages")
+    def data(self) -> ComparisonData:
+        """All that was added."""
+        numbers = {name: np.array(column, dtype=np.int64) for name, column in self._columns.items()}
+        values = {name: np.array(column, dtype=np.float64) for name, column in self._values.items()}
+        return ComparisonData(rows=self._rows, names=list(self._people), about=self._about, **numbers, **values)

@@ -9,7 +9,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from app.entities import Axis
-from app.preferences.posterior import Posterior
+from app.preferences.answers import ResponseModel
+from app.preferences.certainty import CertaintyCurve
+from app.preferences.gaussian import Posterior
+from app.preferences.priors.gaussian import GaussianPrior
 from app.rewards.artifact import BasisArtifact, save_basis
 from app.rewards.pool import PoolPrompt, save_pool
 
@@ -53,21 +56,33 @@ def write_tiny_model(directory: Path, architecture: Literal["llama", "qwen2"] = 
     return directory
 
 
-def write_tiny_basis(directory: Path, model_directory: Path, size: int = 3, seed: int = 5) -> BasisArtifact:
-    """Write a basis of ``size`` random heads for the tiny model."""
+def write_tiny_basis(
+    directory: Path,
+    model_directory: Path,
+    size: int = 3,
+    seed: int = 5,
+    *,
+    hidden: int = 32,
+    pooling: str = "response_mean",
+    trunk: Path | None = None,
+) -> BasisArtifact:
+    """Write a basis of ``size`` random heads for the tiny model, or for a ``trunk`` with ``hidden`` features."""
     rng = np.random.default_rng(seed)
     return save_basis(
         directory,
         model_name="tiny",
         model_directory=model_directory,
-        heads=rng.standard_normal((size, 32)).astype(np.float32),
+        heads=rng.standard_normal((size, hidden)).astype(np.float32),
         offset=rng.standard_normal(size).astype(np.float32),
-        prior=Posterior(rng.standard_normal(size), np.diag(np.arange(1.0, size + 1))),
+        prior=GaussianPrior(Posterior(rng.standard_normal(size), np.diag(np.arange(1.0, size + 1)))),
         reference=rng.standard_normal((5, size)),
         axes=[Axis(index, f"axis {index}", "more", "less") for index in range(size)],
-        exponent=0.9,
-        certainty_scale=1.1,
+        response=ResponseModel(exponent=0.9),
+        certainty_curve=CertaintyCurve(np.array([0.0, 0.9]), np.array([0.0, 1.0])),
+        candidate_sets=rng.standard_normal((2, 4, size)),
         provenance={"made": "for tests"},
+        pooling=pooling,
+        trunk=trunk,
     )
 
 

@@ -10,12 +10,12 @@ import torch
 
 import app
 from app.entities import Message
-from app.preferences.posterior import fit_posterior
+from app.preferences.answers import Answers
 from app.preferences.selection import select_pair
 from app.rewards.artifact import check_model, load_basis, model_sha256
 from app.rewards.language import load_language_model
 from app.rewards.pool import load_pool, parse_prompts
-from app.rewards.scorer import basis_rewards
+from app.rewards.scorer import LanguageModelTrunk, basis_rewards
 from app.training.generate import generate
 from app.training.language.export import repetition
 from app.training.properties import PROPERTIES, PropertyScale
@@ -83,7 +83,9 @@ def test_every_property_varies_within_prompts_of_the_pool(prompts):
 def test_stored_rewards_of_the_pool_are_the_models(artifact, model, prompts):
     stored = load_pool(BUNDLED / "pool", artifact.basis)
     one = prompts[0]
-    rewards = basis_rewards(model, artifact, [((Message("user", one.prompt),), text) for text in one.responses[:2]])
+    rewards = basis_rewards(
+        LanguageModelTrunk(model), artifact, [((Message("user", one.prompt),), text) for text in one.responses[:2]]
+    )
     np.testing.assert_allclose(stored.differences[0], rewards[0] - rewards[1], atol=1e-3)
 
 
@@ -95,18 +97,19 @@ def test_held_out_prompts_are_not_in_the_pool(prompts):
 
 def test_ten_answers_of_a_person_with_one_strong_taste_find_it(artifact):
     pool, basis = load_pool(BUNDLED / "pool", artifact.basis), artifact.basis
-    taste = basis.prior.mean.copy()
+    taste = basis.prior.population.mean.copy()
     axis = next(axis.index for axis in basis.axes if axis.label == "questions")
     taste[axis] -= 3.0
-    posterior, asked, answers = basis.prior, [], []
+    belief, asked, answers = basis.prior.population, [], []
     allowed = np.ones(len(pool.pairs), dtype=bool)
     for _ in range(10):
-        index = select_pair(posterior, pool.differences, allowed).index
+        index = select_pair(belief, pool.differences, allowed).index
         allowed[index] = False
         asked.append(index)
         answers.append(float(pool.differences[index] @ taste > 0))
-        posterior, _ = fit_posterior(basis.prior, pool.differences[asked], np.array(answers), exponent=basis.exponent)
-    assert posterior.mean[axis] < basis.prior.mean[axis] - 0.3
+        given = Answers.of(pool.differences[asked], np.array(answers))
+        belief, _ = basis.prior.condition(given, basis.response)
+    assert belief.mean[axis] < basis.prior.population.mean[axis] - 0.3
 
 
 def test_the_model_writes_varied_text_without_loops(model):

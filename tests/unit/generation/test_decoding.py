@@ -12,7 +12,7 @@ from app.errors import ArtifactIncompatible, NonFiniteReward
 from app.generation.decoding import Heads, decode
 from app.rewards.artifact import BasisArtifact
 from app.rewards.language import LanguageModel, load_language_model
-from app.rewards.scorer import basis_rewards
+from app.rewards.scorer import LanguageModelTrunk, basis_rewards
 from tests.fakes.tiny_model import write_tiny_basis, write_tiny_model
 
 SAMPLED = SamplingOptions(max_tokens=24, temperature=1.0, top_p=0.95, seed=11)
@@ -101,7 +101,7 @@ def test_a_candidate_that_reaches_the_limit_says_so(model: LanguageModel, basis:
 def test_rewards_of_every_candidate_equal_those_of_its_text(model: LanguageModel, basis: BasisArtifact) -> None:
     candidates = [one for one in _decode(model, basis, 64, SAMPLED) if len(_ids(model, one)) == one.tokens]
     assert len(candidates) > 20
-    expected = basis_rewards(model, basis, [(CONVERSATION, one.text) for one in candidates])
+    expected = basis_rewards(LanguageModelTrunk(model), basis, [(CONVERSATION, one.text) for one in candidates])
     found = np.stack([one.basis_rewards for one in candidates])
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
@@ -131,7 +131,7 @@ def test_rewards_of_a_cut_text_are_those_of_the_kept_tokens(model: LanguageModel
     options = replace(SAMPLED, stop=("e",))
     candidates = _decode(model, basis, 32, options)
     cut = [one for one in candidates if one.tokens == len(_ids(model, one)) + 1 and one.finish_reason == "stop"]
-    expected = basis_rewards(model, basis, [(CONVERSATION, one.text) for one in cut])
+    expected = basis_rewards(LanguageModelTrunk(model), basis, [(CONVERSATION, one.text) for one in cut])
     assert len(cut) >= 1
     np.testing.assert_allclose(np.stack([one.basis_rewards for one in cut]), expected, atol=TOLERANCE)
 
@@ -141,7 +141,7 @@ def test_a_text_that_begins_with_a_stop_string_is_empty_and_scored_as_such(
 ) -> None:
     whole = _decode(model, basis, 1, SAMPLED)[0].text
     empty = _decode(model, basis, 1, replace(SAMPLED, stop=(whole[0],)))[0]
-    expected = basis_rewards(model, basis, [(CONVERSATION, "")])[0]
+    expected = basis_rewards(LanguageModelTrunk(model), basis, [(CONVERSATION, "")])[0]
     assert empty.text == ""
     np.testing.assert_allclose(empty.basis_rewards, expected, atol=TOLERANCE)
 

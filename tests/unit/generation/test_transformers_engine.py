@@ -1,16 +1,21 @@
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from app.entities import Message, SamplingOptions
-from app.errors import ArtifactIncompatible, Unavailable
+from app.errors import ArtifactError, ArtifactIncompatible, PromptTooLong, Unavailable
 from app.generation.transformers_engine import TransformersEngine, usual_threads
 from app.rewards.artifact import BasisArtifact
-from tests.fakes.tiny_model import write_tiny_model
+from app.rewards.scorer import basis_rewards
+from app.rewards.trunk_transformers import load_trunk
+from tests.fakes.tiny_model import write_tiny_basis, write_tiny_model
+from tests.fakes.tiny_trunks import HIDDEN, write_tiny_trunk
 
 pytestmark = pytest.mark.anyio
 
@@ -129,3 +134,64 @@ async def test_closing_answers_the_requests_under_way(checkpoint: Path, basis: B
     await asyncio.sleep(0)
     await engine.close()
     assert len((await task).candidates) == 2
+
+
+@pytest.fixture(scope="session")
+def encoder_basis(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> BasisArtifact:
+    trunk = write_tiny_trunk(tmp_path_factory.mktemp("bert"), "bert")
+    directory = tmp_path_factory.mktemp("encoder-basis")
+    return write_tiny_basis(directory, checkpoint, hidden=HIDDEN, pooling="mean", trunk=trunk)
+
+
+@pytest.fixture
+async def encoder_engine(checkpoint: Path, encoder_basis: BasisArtifact) -> AsyncIterator[TransformersEngine]:
+    engine = TransformersEngine(checkpoint, encoder_basis, threads=1)
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+async def test_candidates_are_scored_by_the_trunk_of_the_basis(
+    encoder_engine: TransformersEngine, encoder_basis: BasisArtifact
+) -> None:
+    drawn = (await encoder_engine.candidates(QUESTION, 3, OPTIONS)).candidates
+    trunk = load_trunk(encoder_basis.trunk, "mean", device="cpu")
+    expected = basis_rewards(trunk, encoder_basis, [(QUESTION, one.text) for one in drawn])
+    np.testing.assert_allclose([one.basis_rewards for one in drawn], expected, atol=1e-5)  # fp32 rounding
+
+
+async def test_texts_written_elsewhere_are_scored_by_the_trunk_of_the_basis(encoder_engine: TransformersEngine) -> None:
+    drawn = (await encoder_engine.candidates(QUESTION, 3, OPTIONS)).candidates
+    scored = await encoder_engine.basis_rewards(QUESTION, [one.text for one in drawn])
+    np.testing.assert_allclose([one.basis_rewards for one in drawn], scored, atol=1e-5)
+
+
+async def test_the_trunk_does_not_change_what_is_generated(
+    engine: TransformersEngine, encoder_engine: TransformersEngine
+) -> None:
+    own, other = [(await one.candidates(QUESTION, 3, OPTIONS)).candidates for one in (engine, encoder_engine)]
+    assert [one.text for one in own] == [one.text for one in other]
+
+
+async def test_a_text_beyond_the_context_of_the_trunk_is_refused(encoder_engine: TransformersEngine) -> None:
+    with pytest.raises(PromptTooLong, match="the context holds 128"):
+        await encoder_engine.basis_rewards(QUESTION, ["word " * 30])
+
+
+async def test_a_trunk_that_changed_is_refused_at_the_start(
+    checkpoint: Path, encoder_basis: BasisArtifact, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_basis.trunk, tmp_path / "trunk")
+    (tmp_path / "trunk" / "config.json").write_text("{}")
+    engine = TransformersEngine(checkpoint, replace(encoder_basis, trunk=tmp_path / "trunk"), threads=1)
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        await engine.start()
+    await engine.close()
+
+
+async def test_a_trunk_of_another_size_is_refused(checkpoint: Path, encoder_basis: BasisArtifact) -> None:
+    wider = replace(encoder_basis, heads=np.zeros((3, HIDDEN + 1), np.float32))
+    engine = TransformersEngine(checkpoint, wider, threads=1)
+    with pytest.raises(ArtifactIncompatible, match="17 hidden values"):
+        await engine.start()
+    await engine.close()

@@ -6,7 +6,10 @@ import pytest
 
 from app.entities import Axis, Basis
 from app.errors import ArtifactError, ArtifactIncompatible
-from app.preferences.posterior import Posterior
+from app.preferences.answers import ResponseModel
+from app.preferences.certainty import CertaintyCurve
+from app.preferences.gaussian import Posterior
+from app.preferences.priors.gaussian import GaussianPrior
 from app.rewards.pool import PoolPrompt, load_pool, read_prompts, save_pool
 
 PROMPTS = [
@@ -17,9 +20,16 @@ REWARDS = np.array([[1.0, 0.0], [2.0, 5.0], [4.0, 1.0], [0.0, 0.0], [3.0, -1.0]]
 
 
 def _basis(version: str = "v1", size: int = 2) -> Basis:
-    prior = Posterior(np.zeros(size), np.eye(size))
-    axes = tuple(Axis(index, "", "", "") for index in range(size))
-    return Basis(version, "small", axes, prior, 1.0, np.zeros((1, size)), 1.0)
+    return Basis(
+        version=version,
+        model="small",
+        axes=tuple(Axis(index, "", "", "") for index in range(size)),
+        prior=GaussianPrior(Posterior(np.zeros(size), np.eye(size))),
+        response=ResponseModel(),
+        reference=np.zeros((1, size)),
+        certainty_curve=CertaintyCurve.identity(),
+        candidate_sets=np.zeros((0, 2, size)),
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from app.entities import Conversation, Message
 from app.errors import NonFiniteReward, PromptTooLong
 from app.rewards.artifact import BasisArtifact
 from app.rewards.language import LanguageModel
-from app.rewards.scorer import Row, basis_rewards, pooled_features
+from app.rewards.scorer import LanguageModelTrunk, basis_rewards, pooled_features
+from app.rewards.trunk import Row
 
 TOLERANCE = 1e-4  # fp32 rounding through three layers
 
@@ -62,7 +63,7 @@ def test_no_rows_give_no_features(model: LanguageModel) -> None:
 
 def test_rewards_are_the_heads_applied_to_the_features(model: LanguageModel, basis: BasisArtifact) -> None:
     expected = pooled_features(model, ROWS) @ basis.heads.T + basis.offset
-    np.testing.assert_allclose(basis_rewards(model, basis, ROWS), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(basis_rewards(LanguageModelTrunk(model), basis, ROWS), expected, atol=TOLERANCE)
 
 
 def test_a_response_that_exceeds_the_context_is_refused(model: LanguageModel) -> None:
@@ -73,7 +74,7 @@ def test_a_response_that_exceeds_the_context_is_refused(model: LanguageModel) ->
 def test_a_reward_that_is_not_finite_is_an_error(model: LanguageModel, basis: BasisArtifact) -> None:
     broken = replace(basis, heads=np.full_like(basis.heads, np.inf))
     with pytest.raises(NonFiniteReward), np.errstate(invalid="ignore"):
-        basis_rewards(model, broken, ROWS[:1])
+        basis_rewards(LanguageModelTrunk(model), broken, ROWS[:1])
 
 
 def test_a_check_that_raises_ends_the_scoring(model: LanguageModel) -> None:
