@@ -42,6 +42,32 @@ class AuthSettings(BaseModel):
     token: SecretStr | None = Field(default=None, min_length=16)
 
 
+class PreferenceSettings(BaseModel):
+    """How preferences are estimated. With a half-life, older comparisons count less; without, all count alike."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    half_life_days: float | None = Field(default=None, gt=0, le=36_500)
+
+
+class QuestionSettings(BaseModel):
+    """How questions are chosen and when they end.
+
+    ``rule`` chooses single questions. A questionnaire ends once the chance that the response served is not the
+    person's best is below ``minimum_change``; zero switches that off. The engine draws ``candidates`` of at most
+    ``max_tokens`` for every question that it writes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: Literal["expected_information", "d_optimal", "v_optimal", "g_optimal", "pref", "thompson", "random"] = (
+        "expected_information"
+    )
+    minimum_change: float = Field(default=0.05, ge=0, le=1)
+    candidates: int = Field(default=8, ge=2, le=64)
+    max_tokens: int = Field(default=96, ge=1, le=4096)
+
+
 class Settings(BaseSettings):
     """Everything that can be set, by ``ATTUNE_…`` variables nested with ``__``."""
 
@@ -54,6 +80,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine: EngineSettings = EngineSettings()
     auth: AuthSettings = AuthSettings()
+    preferences: PreferenceSettings = PreferenceSettings()
+    questions: QuestionSettings = QuestionSettings()
 
     @property
     def embedded(self) -> bool:

@@ -4,6 +4,7 @@ The engines' own modules are imported only when chosen: the scripted one starts 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,11 @@ from app.config import EngineSettings
 from app.entities import Axis, Basis, CandidatePair, Message, QuestionPool, SamplingOptions
 from app.errors import ConfigurationError
 from app.ports import Decoder
-from app.preferences.posterior import Posterior
+from app.preferences.answers import ResponseModel
+from app.preferences.certainty import CertaintyCurve
+from app.preferences.gaussian import Posterior
+from app.preferences.pool_index import PoolIndex
+from app.preferences.priors.gaussian import GaussianPrior
 
 SCRIPTED_AXES = ("length", "warmth", "detail", "play")
 SCRIPTED_MEAN = (0.4, 0.2, 0.1, -0.2)
@@ -43,6 +48,15 @@ class ActiveBasis:
 
     basis: Basis
     pool: QuestionPool
+
+    @cached_property
+    def index(self) -> PoolIndex:
+        """The pool's pairs, sorted by how much answers to them can tell about anybody."""
+        return PoolIndex.of(self.pool.differences, self.basis.prior.population)
+
+    def prepare(self) -> None:
+        """Derive all that choosing questions needs, so that nobody waits for it and a broken pool shows at once."""
+        _ = self.index, self.pool.rows, self.pool.prompt_rows, self.pool.topics
 
 
 async def open_engine(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
@@ -117,10 +131,11 @@ async def scripted_basis(decoder: Decoder) -> ActiveBasis:
         axes=tuple(
             Axis(i, SCRIPTED_AXES[i], f"more {SCRIPTED_AXES[i]}", f"less {SCRIPTED_AXES[i]}") for i in range(size)
         ),
-        prior=Posterior(mean=np.array(SCRIPTED_MEAN[:size]), precision=np.eye(size)),
-        exponent=1.0,
+        prior=GaussianPrior(Posterior(mean=np.array(SCRIPTED_MEAN[:size]), precision=np.eye(size))),
+        response=ResponseModel(),
         reference=pool.differences,
-        certainty_scale=1.0,
+        certainty_curve=CertaintyCurve.identity(),
+        candidate_sets=np.zeros((0, 2, size)),
     )
     return ActiveBasis(basis, pool)
 

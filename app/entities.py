@@ -3,16 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
-from app.preferences.posterior import Posterior
+from app.preferences.answers import ResponseModel
+from app.preferences.belief import Prior
+from app.preferences.certainty import CertaintyCurve
 
 Role = Literal["system", "user", "assistant"]
 Preferred = Literal["first", "second", "tie"]
 Answer = Literal["first", "second", "tie", "skip"]
+QuestionSource = Literal["pool", "generated", "auto"]
 StopReason = Literal["max_questions", "target_certainty", "low_information", "finished_by_caller", "pool_exhausted"]
 Mode = Literal["off", "best_of_n", "auto"]
 FinishReason = Literal["stop", "length"]
@@ -41,28 +45,67 @@ class User:
     updated_at: datetime
 
 
+PairKey = tuple[str, str, str]
+
+
 @dataclass(frozen=True)
 class CandidatePair:
-    """Two responses to one prompt of the question pool; ``number`` is its row in ``QuestionPool.differences``."""
+    """Two responses to one prompt; ``number`` is its row in ``QuestionPool.differences``, None if it was generated."""
 
-    number: int
+    number: int | None
     topic: str
     prompt_id: str
     prompt: str
     first: str
     second: str
 
+    @property
+    def key(self) -> PairKey:
+        """What makes it the same question on any basis and in any pool."""
+        return self.prompt_id, self.first, self.second
+
 
 @dataclass(frozen=True)
 class QuestionPool:
     """All candidate pairs that may be asked, with their precomputed basis reward differences.
 
-    ``differences`` (pairs, K) holds basis rewards of ``first`` minus ``second``, on ``basis_version``.
+    ``differences`` (pairs, K) holds basis rewards of ``first`` minus ``second``, on ``basis_version``. The other
+    arrays are derived from the pairs at their first use, so that choosing a question loops over no pair.
     """
 
     basis_version: str
     pairs: tuple[CandidatePair, ...]
     differences: Float64[np.ndarray, "pairs basis"]
+
+    @cached_property
+    def rows(self) -> Mapping[PairKey, int]:
+        """The row of each pair."""
+        return {pair.key: row for row, pair in enumerate(self.pairs)}
+
+    @cached_property
+    def prompt_codes(self) -> Mapping[str, int]:
+        """A number for each prompt's id, counted from zero in the order of the pairs."""
+        return {prompt_id: code for code, prompt_id in enumerate(dict.fromkeys(pair.prompt_id for pair in self.pairs))}
+
+    @cached_property
+    def topic_codes(self) -> Mapping[str, int]:
+        """A number for each topic, counted from zero in alphabetical order."""
+        return {topic: code for code, topic in enumerate(sorted({pair.topic for pair in self.pairs}))}
+
+    @cached_property
+    def prompts(self) -> Int64[np.ndarray, " pairs"]:
+        """The code of each pair's prompt."""
+        return np.array([self.prompt_codes[pair.prompt_id] for pair in self.pairs], dtype=np.int64)
+
+    @cached_property
+    def prompt_rows(self) -> Int64[np.ndarray, " prompts"]:
+        """The first row of each prompt, by its code."""
+        return np.unique(self.prompts, return_index=True)[1]
+
+    @cached_property
+    def topics(self) -> Int64[np.ndarray, " pairs"]:
+        """The code of each pair's topic."""
+        return np.array([self.topic_codes[pair.topic] for pair in self.pairs], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -79,18 +122,20 @@ class Axis:
 class Basis:
     """What the service must know of an active set of K basis rewards; the heads live in the engine.
 
-    ``exponent`` tempers the likelihood (calibration); ``reference`` (pairs, K) are differences between responses as
-    the service really serves them, over which ``certainty`` is an average; ``certainty_scale`` corrects it to the
-    accuracy realised on held-out people.
+    ``prior`` is what people have in common and ``response`` how their answers follow from margins. ``reference``
+    (pairs, K) are differences between responses as the service really serves them, over which ``certainty`` is an
+    average; ``certainty_curve`` corrects it to the accuracy realised on held-out people. ``candidate_sets``
+    (sets, n, K) are rewards of responses among which the service chose one; there may be none.
     """
 
     version: str
     model: str
     axes: tuple[Axis, ...]
-    prior: Posterior
-    exponent: float
+    prior: Prior
+    response: ResponseModel
     reference: Float64[np.ndarray, "pairs basis"]
-    certainty_scale: float
+    certainty_curve: CertaintyCurve
+    candidate_sets: Float64[np.ndarray, "sets candidates basis"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +169,11 @@ class Adjustment:
 
 @dataclass(frozen=True)
 class Question:
-    """A candidate pair as shown to one person; ``swapped`` tells that the pool's sides were exchanged."""
+    """A candidate pair as shown to one person; ``swapped`` tells that the pair's sides were exchanged.
+
+    ``differences`` (K,) are the pair's basis rewards, first minus second before any exchange, on ``basis_version``.
+    Questions from before these were kept have none and an empty version.
+    """
 
     id: str
     questionnaire_id: str
@@ -134,6 +183,8 @@ class Question:
     expected_information_bits: float
     answer: Answer | None
     latency_ms: int | None
+    basis_version: str
+    differences: tuple[float, ...]
 
     @property
     def first(self) -> str:
@@ -148,7 +199,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Questionnaire:
-    """The sequence of questions put to one person, with its stopping rule."""
+    """The sequence of questions put to one person, with its stopping rule.
+
+    ``batch_size`` questions are asked at once; ``source`` tells where they come from, and ``prompts`` which texts the
+    engine writes them for, if not those of the pool.
+    """
 
     id: str
     user_id: str
@@ -160,16 +215,24 @@ class Questionnaire:
     stop_reason: StopReason | None
     questions: tuple[Question, ...]
     created_at: datetime
+    batch_size: int = 1
+    source: QuestionSource = "pool"
+    prompts: tuple[str, ...] = ()
 
     @property
-    def current(self) -> Question | None:
-        """The question that waits for its answer."""
-        return next((question for question in self.questions if question.answer is None), None)
+    def open(self) -> tuple[Question, ...]:
+        """The questions that wait for their answers."""
+        return tuple(question for question in self.questions if question.answer is None)
 
     @property
     def answered(self) -> int:
         """Questions answered so far, skips included."""
         return sum(question.answer is not None for question in self.questions)
+
+    @property
+    def next_batch(self) -> int:
+        """How many questions may follow at once."""
+        return min(self.batch_size, self.max_questions - len(self.questions))
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,22 @@ from app.api.dependencies import ReadinessCheck, Services
 from app.api.metrics import Metrics
 from app.api.middleware import BearerToken, BodyLimit, RequestContext
 from app.api.routers import comparisons, generations, openai, operations, preferences, questionnaires, users
-from app.config import Settings
+from app.config import QuestionSettings, Settings
 from app.engines import ActiveBasis, Engine, open_engine
 from app.errors import ArtifactIncompatible, AttuneError, ConfigurationError, StorageUnavailable, Unavailable
 from app.services.adjust_preferences import AdjustPreferences
 from app.services.answer_question import AnswerQuestion
 from app.services.delete_user import DeleteUser
 from app.services.estimate_preferences import EstimatePreferences
+from app.services.estimator import Estimator
 from app.services.export_user import ExportUser
 from app.services.finish_questionnaire import FinishQuestionnaire
+from app.services.generated_questions import GeneratedQuestions
 from app.services.get_questionnaire import GetQuestionnaire
 from app.services.get_user import GetUser
+from app.services.next_questions import NextQuestions
 from app.services.personal_belief import PersonalBelief
+from app.services.pool_questions import PoolQuestions
 from app.services.put_user import PutUser
 from app.services.rank import RankResponses
 from app.services.record_comparisons import RecordComparisons
@@ -79,11 +83,12 @@ def _lifespan(settings: Settings) -> Lifespan:
                 engine, active = await open_engine(settings.engine)
                 stack.push_async_callback(engine.close)
                 _check_fit(engine, active)
+                active.prepare()
             except AttuneError as error:
                 app.state.start_error = error
                 raise
             app.state.metrics.watch(engine)
-            app.state.services = build_services(database, engine, active)
+            app.state.services = build_services(database, engine, active, settings)
             yield
 
     return lifespan
@@ -108,10 +113,12 @@ def _check_fit(engine: Engine, active: ActiveBasis) -> None:
         raise ArtifactIncompatible(f"Engine, basis and pool have different versions: {', '.join(sorted(versions))}.")
 
 
-def build_services(database: Database, engine: Engine, active: ActiveBasis) -> Services:
+def build_services(database: Database, engine: Engine, active: ActiveBasis, settings: Settings) -> Services:
     """Every use case, with the ports it needs."""
     begin, clock, rng = database.begin, utc_now, np.random.default_rng()
-    estimate = EstimatePreferences(begin, active, engine)
+    estimator = Estimator(active, settings.preferences.half_life_days)
+    estimate = EstimatePreferences(begin, estimator, engine)
+    following = next_questions(engine, active, settings.questions, rng)
     belief = PersonalBelief(active, estimate)
     return Services(
         model=engine.model,
@@ -120,17 +127,26 @@ def build_services(database: Database, engine: Engine, active: ActiveBasis) -> S
         delete_user=DeleteUser(begin, clock),
         export_user=ExportUser(begin, estimate),
         estimate_preferences=estimate,
-        adjust_preferences=AdjustPreferences(begin, active, estimate, clock),
-        reset_preferences=ResetPreferences(begin, active, clock),
-        start_questionnaire=StartQuestionnaire(begin, active, estimate, clock, rng),
-        get_questionnaire=GetQuestionnaire(begin, active),
-        answer_question=AnswerQuestion(begin, active, engine, estimate, clock, rng),
-        finish_questionnaire=FinishQuestionnaire(begin, active),
+        adjust_preferences=AdjustPreferences(begin, estimator, estimate, clock),
+        reset_preferences=ResetPreferences(begin, estimator, clock),
+        start_questionnaire=StartQuestionnaire(begin, estimator, estimate, following, clock),
+        get_questionnaire=GetQuestionnaire(begin, estimator),
+        answer_question=AnswerQuestion(begin, estimator, estimate, following, engine, clock),
+        finish_questionnaire=FinishQuestionnaire(begin, estimator),
         record_comparisons=RecordComparisons(begin, active, engine, clock),
         respond=Respond(belief, engine, clock, rng),
         rank=RankResponses(belief, engine),
         readiness=readiness_checks(database, engine, active),
     )
+
+
+def next_questions(
+    engine: Engine, active: ActiveBasis, settings: QuestionSettings, rng: np.random.Generator
+) -> NextQuestions:
+    """Where questions come from, and when they end."""
+    pool = PoolQuestions(active, rng, settings.rule)
+    generated = GeneratedQuestions(active, engine, rng, settings.candidates, settings.max_tokens)
+    return NextQuestions(pool, generated, utc_now, rng, settings.minimum_change)
 
 
 def readiness_checks(database: Database, engine: Engine, active: ActiveBasis) -> dict[str, ReadinessCheck]:

@@ -20,6 +20,7 @@ from app.entities import (
     SamplingOptions,
     User,
 )
+from app.preferences.pool_index import PoolIndex
 
 
 class Decoder(Protocol):
@@ -157,3 +158,7 @@ class BasisRegistry(Protocol):
     @property
     def pool(self) -> QuestionPool:
         """The question pool, scored on the active basis."""
+
+    @property
+    def index(self) -> PoolIndex:
+        """The pool's pairs, prepared once for every choice of a question."""

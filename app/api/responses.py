@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from app.entities import Comparison, Contribution, StopReason, User
+from app.entities import Comparison, Contribution, Question, StopReason, User
 from app.services.delete_user import ErasureReceipt
-from app.services.estimate_preferences import Estimate
+from app.services.estimator import Estimate
 from app.services.export_user import UserExport
 from app.services.questionnaires import QuestionnaireState
 from app.services.rank import Ranking
@@ -77,8 +77,8 @@ class PreferencesView(BaseModel):
     @classmethod
     def of(cls, estimate: Estimate) -> "PreferencesView":
         """The view of an estimate."""
-        posterior, basis = estimate.posterior, estimate.basis
-        rows = zip(basis.axes, posterior.mean, posterior.std(), basis.prior.mean, strict=True)
+        belief, basis = estimate.belief, estimate.basis
+        rows = zip(basis.axes, belief.mean, belief.std(), basis.prior.population.mean, strict=True)
         return cls(
             user_id=estimate.user.id,
             basis_version=basis.version,
@@ -101,6 +101,17 @@ class QuestionView(BaseModel):
     second: str
     expected_information_bits: float
 
+    @classmethod
+    def of(cls, question: Question) -> "QuestionView":
+        """The view of a question."""
+        return cls(
+            id=question.id,
+            prompt=question.pair.prompt,
+            first=question.first,
+            second=question.second,
+            expected_information_bits=question.expected_information_bits,
+        )
+
 
 class ProgressView(BaseModel):
     """How far a questionnaire is."""
@@ -111,7 +122,11 @@ class ProgressView(BaseModel):
 
 
 class QuestionnaireView(BaseModel):
-    """A questionnaire with its current question."""
+    """A questionnaire with its open questions, which may be answered in any order; ``question`` is their first.
+
+    An active questionnaire has none where the engine failed to write the next: the last answer, sent again, asks it
+    again.
+    """
 
     id: str
     user_id: str
@@ -119,11 +134,12 @@ class QuestionnaireView(BaseModel):
     stop_reason: StopReason | None
     progress: ProgressView
     question: QuestionView | None
+    questions: list[QuestionView]
 
     @classmethod
     def of(cls, state: QuestionnaireState) -> "QuestionnaireView":
         """The view of a questionnaire's state."""
-        questionnaire, question = state.questionnaire, state.question
+        questionnaire, questions = state.questionnaire, [QuestionView.of(question) for question in state.questions]
         return cls(
             id=questionnaire.id,
             user_id=questionnaire.user_id,
@@ -134,14 +150,8 @@ class QuestionnaireView(BaseModel):
                 expected_remaining=state.expected_remaining,
                 certainty=state.certainty,
             ),
-            question=question
-            and QuestionView(
-                id=question.id,
-                prompt=question.pair.prompt,
-                first=question.first,
-                second=question.second,
-                expected_information_bits=question.expected_information_bits,
-            ),
+            question=next(iter(questions), None),
+            questions=questions,
         )
 
 
@@ -338,7 +348,7 @@ class ExportView(BaseModel):
         return cls(
             user=UserView.of(export.user),
             preferences=PreferencesView.of(export.estimate),
-            covariance=export.estimate.posterior.covariance().tolist(),
+            covariance=export.estimate.belief.covariance().tolist(),
             comparisons=[asdict(item) for item in export.comparisons],
             adjustments=[asdict(item) for item in export.adjustments],
             resets=list(export.resets),

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
 
 from app.api.dependencies import UserId
-from app.entities import Answer, Conversation, Message, Mode, Preferred, Role
+from app.entities import Answer, Conversation, Message, Mode, Preferred, QuestionSource, Role
 from app.errors import EmptyPrompt, InvalidInput
 from app.services.personal_belief import OnMissingUser
 from app.services.respond import Explain, Personalization, Sampling
+from app.services.start_questionnaire import QuestionnaireOptions
 
 LONGEST_TEXT = 100_000
 DEFAULT_MAX_TOKENS = 128
@@ -105,12 +106,33 @@ class PatchPreferencesBody(Body):
 
 
 class StartQuestionnaireBody(Body):
-    """For whom, and how long."""
+    """For whom, how long, how many questions at once, and where they come from.
+
+    ``prompts`` are for questions that the engine writes, in the place of the pool's prompts.
+    """
 
     user_id: UserId
     max_questions: Annotated[int, Field(ge=1, le=100)] = 10
     target_certainty: Annotated[float, Field(gt=0, lt=1)] | None = None
     topic: FilledText | None = None
+    batch_size: Annotated[int, Field(ge=1, le=50)] = 1
+    source: QuestionSource = "pool"
+    prompts: Annotated[list[FilledText], Field(min_length=1, max_length=100)] | None = None
+
+    def options(self) -> QuestionnaireOptions:
+        """The options as the use case takes them."""
+        if self.prompts is not None and self.source == "pool":
+            raise InvalidInput(
+                "The pool has its own prompts; set source to generated or auto, or leave prompts out.", field="prompts"
+            )
+        return QuestionnaireOptions(
+            max_questions=self.max_questions,
+            target_certainty=self.target_certainty,
+            topic=self.topic,
+            batch_size=self.batch_size,
+            source=self.source,
+            prompts=tuple(self.prompts or ()),
+        )
 
 
 class AnswerBody(Body):

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from app.entities import Adjustment
 from app.errors import PreconditionRequired, PreferencesChanged, UnknownAxis
-from app.ports import BasisRegistry, BeginUnitOfWork, Clock
-from app.services.estimate_preferences import Estimate, EstimatePreferences, estimate, read_log, version_of
+from app.ports import BeginUnitOfWork, Clock
+from app.services.estimate_preferences import EstimatePreferences
+from app.services.estimator import Estimate, Estimator
 from app.services.identifiers import new_id
+from app.services.preference_log import read_log
 
 ANY_VERSION = "*"
 
@@ -17,7 +19,7 @@ class AdjustPreferences:
     """Add a person's own adjustments, provided that they saw the current state."""
 
     begin: BeginUnitOfWork
-    registry: BasisRegistry
+    estimator: Estimator
     estimate: EstimatePreferences
     clock: Clock
 
@@ -27,14 +29,14 @@ class AdjustPreferences:
         """The new estimate; raises ``PreconditionRequired``, ``PreferencesChanged`` or ``UnknownAxis``."""
         if expected_version is None:
             raise PreconditionRequired()
-        basis, now = self.registry.basis, self.clock()
+        basis, now = self.estimator.registry.basis, self.clock()
         for index, _ in adjustments:
             if not 0 <= index < len(basis.axes):
                 raise UnknownAxis(index, len(basis.axes))
         await self.estimate.current_log(user_id)
         async with self.begin() as uow:
             user = await uow.users.get(user_id, for_update=True)
-            current = version_of(basis, user, await uow.preferences.version(user_id))
+            current = self.estimator.version(user, await uow.preferences.version(user_id))
             if expected_version not in {ANY_VERSION, current}:
                 raise PreferencesChanged(f'"{current}"')
             await uow.preferences.add_adjustments(
@@ -43,6 +45,6 @@ class AdjustPreferences:
                     for index, delta in adjustments
                 ]
             )
-            changed = estimate(basis, await read_log(uow, user_id))
+            changed = self.estimator(await read_log(uow, user_id))
             await uow.commit()
         return changed

@@ -1,15 +1,16 @@
-"""Take an answer to a question and ask the next one."""
+"""Take an answer to a question and ask the next ones."""
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from app.entities import Answer, Comparison, Message, Question, Questionnaire
 from app.errors import PromptTooLong, QuestionAlreadyAnswered, QuestionnaireComplete, QuestionNotFound
-from app.ports import BasisRegistry, BeginUnitOfWork, Clock, Decoder, UnitOfWork
-from app.services.estimate_preferences import EstimatePreferences, estimate, read_log
+from app.ports import BeginUnitOfWork, Clock, Decoder, UnitOfWork
+from app.services.estimate_preferences import EstimatePreferences
+from app.services.estimator import Estimate, Estimator
 from app.services.identifiers import new_id
-from app.services.questionnaires import QuestionnaireState, continue_or_stop, read_asked, read_state, state_of
+from app.services.next_questions import NextQuestions
+from app.services.preference_log import PreferenceLog, read_log
+from app.services.questionnaires import Asked, QuestionnaireState, read_asked, read_state, state_of
 
 Score = tuple[str, tuple[float, ...]]
 """A basis version, and the differences on it."""
@@ -28,39 +29,55 @@ class GivenAnswer:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """A questionnaire after an answer, with all that its next questions depend on."""
+
+    questionnaire: Questionnaire
+    log: PreferenceLog
+    estimate: Estimate
+    asked: Asked
+
+
+@dataclass(frozen=True)
 class AnswerQuestion:
-    """Store an answer with its comparison and the next question, all in one transaction or not at all."""
+    """Store an answer with its comparison and the next questions, all in one transaction or not at all.
+
+    Only questions that the engine has to write follow in a transaction of their own: the answer is safe before the
+    engine is asked, and the same answer again asks it again.
+    """
 
     begin: BeginUnitOfWork
-    registry: BasisRegistry
-    decoder: Decoder
+    estimator: Estimator
     estimate: EstimatePreferences
+    next: NextQuestions
+    decoder: Decoder
     clock: Clock
-    rng: np.random.Generator
 
     async def __call__(self, questionnaire_id: str, given: GivenAnswer) -> QuestionnaireState:
-        """The state with the next question, or the end.
+        """The state with the open questions, the next ones where none was left, or the end.
 
         The same answer again changes nothing. Raises ``QuestionnaireNotFound``, ``QuestionNotFound``,
-        ``QuestionAlreadyAnswered`` for another answer, and ``QuestionnaireComplete``.
+        ``QuestionAlreadyAnswered`` for another answer, ``QuestionnaireComplete``, and the errors of ``Decoder`` where
+        the engine alone writes the questions.
         """
         async with self.begin(read_only=True) as uow:
             known = await uow.questionnaires.get(questionnaire_id)
             question = _find(known, given.question_id)
-            if _is_repetition(known, question, given):
-                return await read_state(uow, self.registry.basis, known)
-        score = ("", ()) if given.preferred == "skip" else await self._score(question)
+            repeated = _is_repetition(known, question, given)
+            if repeated and not _needs_questions(known):
+                return await read_state(uow, self.estimator, known)
+        score = ("", ()) if repeated or given.preferred == "skip" else await self._score(question)
         await self.estimate.current_log(known.user_id)
         async with self.begin() as uow:
             await uow.users.get(known.user_id, for_update=True)
             questionnaire = await uow.questionnaires.get(questionnaire_id, for_update=True)
             question = _find(questionnaire, given.question_id)
-            if _is_repetition(questionnaire, question, given):
-                return await read_state(uow, self.registry.basis, questionnaire)
-            await self._store(uow, questionnaire, question, given, score)
-            state = await self._continue(uow, await uow.questionnaires.get(questionnaire_id))
+            if not _is_repetition(questionnaire, question, given):
+                await self._store(uow, questionnaire, question, given, score)
+            progress = await self._progress(uow, questionnaire_id)
+            state = await self._continue(uow, progress)
             await uow.commit()
-        return state
+        return await self._ask_engine(progress) if state is None else state
 
     async def _store(
         self,
@@ -89,28 +106,50 @@ class AnswerQuestion:
         )
         await uow.preferences.add_comparisons([comparison])
 
-    async def _continue(self, uow: UnitOfWork, questionnaire: Questionnaire) -> QuestionnaireState:
-        log = await read_log(uow, questionnaire.user_id)
-        belief = estimate(self.registry.basis, log)
-        asked = await read_asked(uow, questionnaire.user_id)
-        continued = continue_or_stop(questionnaire, self.registry.pool, belief, asked, self.rng, self.clock())
-        ended = continued.status == "complete"
+    async def _progress(self, uow: UnitOfWork, questionnaire_id: str) -> Progress:
+        questionnaire = await uow.questionnaires.get(questionnaire_id)
+        log, asked = await read_log(uow, questionnaire.user_id), await read_asked(uow, questionnaire.user_id)
+        return Progress(questionnaire, log, self.estimator(log), asked)
+
+    async def _continue(self, uow: UnitOfWork, progress: Progress) -> QuestionnaireState | None:
+        """The state with what follows, stored; None where the engine has to be asked first."""
+        continued: Questionnaire | None = progress.questionnaire
+        if _needs_questions(progress.questionnaire):
+            continued = self.next.without_engine(progress.questionnaire, progress.estimate, progress.asked)
+        return None if continued is None else await self._keep(uow, progress, continued)
+
+    async def _ask_engine(self, progress: Progress) -> QuestionnaireState:
+        """The state with the engine's questions, or with those that somebody else stored meanwhile."""
+        continued = await self.next.with_engine(progress.questionnaire, progress.estimate, progress.asked)
+        async with self.begin() as uow:
+            questionnaire = progress.questionnaire
+            await uow.users.get(questionnaire.user_id, for_update=True)
+            current = await uow.questionnaires.get(questionnaire.id, for_update=True)
+            if not _needs_questions(current) or len(current.questions) != len(questionnaire.questions):
+                return await read_state(uow, self.estimator, current)
+            state = await self._keep(uow, progress, continued)
+            await uow.commit()
+        return state
+
+    async def _keep(self, uow: UnitOfWork, progress: Progress, continued: Questionnaire) -> QuestionnaireState:
+        """Store what was added to a questionnaire, or its end."""
+        ended = continued.status == "complete" and progress.questionnaire.status == "active"
         if ended:
             await uow.questionnaires.finish(continued)
-        else:
-            await uow.questionnaires.add_question(continued.questions[-1])
-        return state_of(continued, log, belief, just_completed=ended)
+        for question in continued.questions[len(progress.questionnaire.questions) :]:
+            await uow.questionnaires.add_question(question)
+        return state_of(continued, self.estimator, progress.log, progress.estimate, just_completed=ended)
 
     async def _score(self, question: Question) -> Score:
-        """First minus second as shown, from the pool, or by the engine for a pair that the pool no longer has.
+        """First minus second as shown, as scored when it was asked, or by the engine where that was on another basis.
 
         Such a pair may be too long for the active model; its answer is kept without a score.
         """
-        pool, pair, version = self.registry.pool, question.pair, self.registry.basis.version
-        if pair.number < len(pool.pairs) and pool.pairs[pair.number] == pair:
-            row = pool.differences[pair.number]
-            return version, tuple((-row if question.swapped else row).tolist())
-        prompt = (Message("user", pair.prompt),)
+        version = self.estimator.registry.basis.version
+        if question.basis_version == version:
+            sign = -1.0 if question.swapped else 1.0
+            return version, tuple(sign * difference for difference in question.differences)
+        prompt = (Message("user", question.pair.prompt),)
         try:
             rewards = await self.decoder.basis_rewards(prompt, [question.first, question.second])
         except PromptTooLong:
@@ -134,3 +173,7 @@ def _is_repetition(questionnaire: Questionnaire, question: Question, given: Give
     if questionnaire.status == "complete":
         raise QuestionnaireComplete(questionnaire.id)
     return False
+
+
+def _needs_questions(questionnaire: Questionnaire) -> bool:
+    return questionnaire.status == "active" and not questionnaire.open

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from app.entities import Adjustment, Comparison, Questionnaire, User
 from app.ports import BeginUnitOfWork
-from app.services.estimate_preferences import Estimate, EstimatePreferences
+from app.services.estimate_preferences import EstimatePreferences
+from app.services.estimator import Estimate
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from app.ports import BasisRegistry, BeginUnitOfWork
+from app.ports import BeginUnitOfWork
+from app.services.estimator import Estimator
 from app.services.questionnaires import QuestionnaireState, read_state
 
 
@@ -11,7 +12,7 @@ class FinishQuestionnaire:
     """End a questionnaire because the caller wants to; one that is complete already stays as it ended."""
 
     begin: BeginUnitOfWork
-    registry: BasisRegistry
+    estimator: Estimator
 
     async def __call__(self, questionnaire_id: str) -> QuestionnaireState:
         """The state afterwards; raises ``QuestionnaireNotFound``."""
@@ -21,6 +22,6 @@ class FinishQuestionnaire:
             if was_active:
                 questionnaire = replace(questionnaire, status="complete", stop_reason="finished_by_caller")
                 await uow.questionnaires.finish(questionnaire)
-            state = await read_state(uow, self.registry.basis, questionnaire, just_completed=was_active)
+            state = await read_state(uow, self.estimator, questionnaire, just_completed=was_active)
             await uow.commit()
         return state

@@ -9,52 +9,52 @@ from jaxtyping import Float64
 from app.entities import Basis, Contribution
 from app.errors import UserNotFound
 from app.ports import BasisRegistry
+from app.preferences.belief import Belief
 from app.preferences.choice import contributions
-from app.preferences.posterior import Posterior
 from app.services.estimate_preferences import EstimatePreferences
 
 OnMissingUser = Literal["error", "prior"]
 
 
 @dataclass(frozen=True)
-class Belief:
-    """Coefficients to use, and whether the person agrees to their use."""
+class ServedBelief:
+    """Belief to serve by, and whether the person agrees to being told from others."""
 
-    posterior: Posterior
+    belief: Belief
     basis: Basis
     consent: bool = True
 
 
 @dataclass(frozen=True)
 class PersonalBelief:
-    """Find the coefficients for a request; someone unknown, or without consent, gets the population's."""
+    """Find the belief for a request; someone unknown, or without consent, gets the population's."""
 
     registry: BasisRegistry
     estimate: EstimatePreferences
 
-    async def __call__(self, user_id: str | None, on_missing_user: OnMissingUser = "error") -> Belief:
+    async def __call__(self, user_id: str | None, on_missing_user: OnMissingUser = "error") -> ServedBelief:
         """The belief; raises ``UserNotFound`` unless the caller asked for the population's in that case."""
         basis = self.registry.basis
         if user_id is None:
-            return Belief(basis.prior, basis)
+            return ServedBelief(basis.prior.population, basis)
         try:
             estimate = await self.estimate(user_id)
         except UserNotFound:
             if on_missing_user == "error":
                 raise
-            return Belief(basis.prior, basis)
+            return ServedBelief(basis.prior.population, basis)
         if not estimate.user.consent:
-            return Belief(estimate.basis.prior, estimate.basis, consent=False)
-        return Belief(estimate.posterior, estimate.basis)
+            return ServedBelief(estimate.basis.prior.population, estimate.basis, consent=False)
+        return ServedBelief(estimate.belief, estimate.basis)
 
 
 def explain(
-    belief: Belief, chosen: Float64[np.ndarray, " basis"], baseline: Float64[np.ndarray, " basis"]
+    served: ServedBelief, chosen: Float64[np.ndarray, " basis"], baseline: Float64[np.ndarray, " basis"]
 ) -> tuple[Contribution, ...]:
     """Each axis' part in the margin of ``chosen`` over ``baseline``, the largest first."""
-    parts = contributions(belief.posterior, chosen, baseline)
+    parts = contributions(served.belief, chosen, baseline)
     found = [
         Contribution(axis.label, float(coefficient), float(reward), float(part))
-        for axis, coefficient, reward, part in zip(belief.basis.axes, belief.posterior.mean, chosen, parts, strict=True)
+        for axis, coefficient, reward, part in zip(served.basis.axes, served.belief.mean, chosen, parts, strict=True)
     ]
     return tuple(sorted(found, key=lambda contribution: -abs(contribution.contribution)))

@@ -1,21 +1,19 @@
-"""What the four questionnaire use cases share: the state they return, and the choice of the next question.
+"""What the four questionnaire use cases share: the state they return, and what a person has been asked.
 
 Runs inside their transactions, on numbers only; never asks the engine.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import numpy as np
+from jaxtyping import Float64
 
-from app.entities import Basis, Question, Questionnaire, QuestionPool, StopReason
+from app.entities import CandidatePair, Question, Questionnaire, QuestionPool
 from app.ports import UnitOfWork
-from app.preferences.posterior import Posterior
-from app.preferences.selection import Selection, select_pair
-from app.preferences.stopping import expected_remaining, stop_reason
-from app.services.estimate_preferences import Estimate, PreferenceLog, estimate, read_log
-from app.services.identifiers import new_id
+from app.preferences.stopping import expected_remaining
+from app.services.estimator import Estimate, Estimator
+from app.services.preference_log import PreferenceLog, read_log
 
 
 @dataclass(frozen=True)
@@ -28,106 +26,78 @@ class QuestionnaireState:
     just_completed: bool = False
 
     @property
+    def questions(self) -> tuple[Question, ...]:
+        """The questions to show, in any order; none once the questionnaire is complete."""
+        return self.questionnaire.open if self.questionnaire.status == "active" else ()
+
+    @property
     def question(self) -> Question | None:
-        """The question to show; none once the questionnaire is complete."""
-        return self.questionnaire.current if self.questionnaire.status == "active" else None
+        """The first question to show."""
+        return next(iter(self.questions), None)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person has been asked so far, in all their questionnaires."""
+    """The questions that a person has been asked so far, in all their questionnaires."""
 
-    prompts: frozenset[str]
-    pairs: frozenset[tuple[str, str, str]]
+    questions: tuple[Question, ...]
+
+    @property
+    def pairs(self) -> Sequence[CandidatePair]:
+        """The pairs that they have seen, one a question."""
+        return [question.pair for question in self.questions]
+
+    def compared(self, pair: CandidatePair) -> bool:
+        """Whether they have seen the two texts of ``pair`` side by side, on either side."""
+        texts = {pair.first, pair.second}
+        return any(seen.prompt_id == pair.prompt_id and {seen.first, seen.second} == texts for seen in self.pairs)
+
+    def differences(self, pool: QuestionPool) -> Float64[np.ndarray, "asked basis"]:
+        """Rows of the pairs on the pool's basis; a generated pair that was scored on another basis has none."""
+        size = pool.differences.shape[1]
+        known = [question.differences for question in self.questions if question.basis_version == pool.basis_version]
+        others = {question.pair.key for question in self.questions if question.basis_version != pool.basis_version}
+        rows = sorted(pool.rows[key] for key in others if key in pool.rows)
+        return np.concatenate([np.array(known, dtype=np.float64).reshape(-1, size), pool.differences[rows]])
 
 
 async def read_asked(uow: UnitOfWork, user_id: str) -> Asked:
-    """Prompts and pairs that the user has seen."""
-    pairs = [
-        question.pair
-        for questionnaire in await uow.questionnaires.of_user(user_id)
-        for question in questionnaire.questions
-    ]
-    return Asked(
-        prompts=frozenset(pair.prompt_id for pair in pairs),
-        pairs=frozenset((pair.prompt_id, pair.first, pair.second) for pair in pairs),
-    )
+    """The questions that the user has seen."""
+    questionnaires = await uow.questionnaires.of_user(user_id)
+    return Asked(tuple(question for questionnaire in questionnaires for question in questionnaire.questions))
 
 
 async def read_state(
-    uow: UnitOfWork, basis: Basis, questionnaire: Questionnaire, *, just_completed: bool = False
+    uow: UnitOfWork, estimator: Estimator, questionnaire: Questionnaire, *, just_completed: bool = False
 ) -> QuestionnaireState:
     """The state of a questionnaire, given everything its person has said so far."""
     log = await read_log(uow, questionnaire.user_id)
-    return state_of(questionnaire, log, estimate(basis, log), just_completed=just_completed)
+    return state_of(questionnaire, estimator, log, estimator(log), just_completed=just_completed)
 
 
 def state_of(
-    questionnaire: Questionnaire, log: PreferenceLog, belief: Estimate, *, just_completed: bool = False
+    questionnaire: Questionnaire,
+    estimator: Estimator,
+    log: PreferenceLog,
+    estimate: Estimate,
+    *,
+    just_completed: bool = False,
 ) -> QuestionnaireState:
-    """As ``read_state``, from a log that was read and fitted already."""
-    initial = belief.certainty
+    """As ``read_state``, from a log that was read and an estimate that was made of it already."""
+    initial = estimate.certainty
     if questionnaire.target_certainty is not None:
-        initial = estimate(belief.basis, _without(log, questionnaire)).certainty
+        initial = estimator(_without(log, questionnaire)).certainty
     remaining = expected_remaining(
         answered=questionnaire.answered,
         max_questions=questionnaire.max_questions,
-        certainty=belief.certainty,
+        certainty=estimate.certainty,
         initial_certainty=initial,
         target_certainty=questionnaire.target_certainty,
     )
     remaining = remaining if questionnaire.status == "active" else 0
-    return QuestionnaireState(questionnaire, belief.certainty, remaining, just_completed)
+    return QuestionnaireState(questionnaire, estimate.certainty, remaining, just_completed)
 
 
 def _without(log: PreferenceLog, questionnaire: Questionnaire) -> PreferenceLog:
     own = {question.id for question in questionnaire.questions}
     return replace(log, comparisons=[item for item in log.comparisons if item.question_id not in own])
-
-
-def continue_or_stop(
-    questionnaire: Questionnaire,
-    pool: QuestionPool,
-    belief: Estimate,
-    asked: Asked,
-    rng: np.random.Generator,
-    now: datetime,
-) -> Questionnaire:
-    """The questionnaire with its next question, or complete with the reason why there is none."""
-    selection = choose_pair(pool, belief.posterior, asked, questionnaire.topic)
-    reason: StopReason | None = stop_reason(
-        answered=questionnaire.answered,
-        max_questions=questionnaire.max_questions,
-        certainty=belief.certainty,
-        target_certainty=questionnaire.target_certainty,
-        best_information_bits=selection.expected_information_bits if selection else None,
-    )
-    if reason or selection is None:
-        return replace(questionnaire, status="complete", stop_reason=reason)
-    question = Question(
-        id=new_id("qst", now),
-        questionnaire_id=questionnaire.id,
-        position=len(questionnaire.questions),
-        pair=pool.pairs[selection.index],
-        swapped=bool(rng.integers(2)),
-        expected_information_bits=selection.expected_information_bits,
-        answer=None,
-        latency_ms=None,
-    )
-    return replace(questionnaire, questions=(*questionnaire.questions, question))
-
-
-def choose_pair(pool: QuestionPool, posterior: Posterior, asked: Asked, topic: str | None) -> Selection | None:
-    """The pair that tells most about the person: of a new prompt while there is one, else a new pair of an old one."""
-    fresh = [
-        (topic is None or pair.topic == topic) and (pair.prompt_id, pair.first, pair.second) not in asked.pairs
-        for pair in pool.pairs
-    ]
-    new_prompt = [new and pair.prompt_id not in asked.prompts for new, pair in zip(fresh, pool.pairs, strict=True)]
-    allowed = np.array(new_prompt if any(new_prompt) else fresh, dtype=bool)
-    return select_pair(posterior, pool.differences, allowed)
-
-
-def topics(pool: QuestionPool) -> Sequence[str]:
-    """Topics that the pool has questions on."""
-    return sorted({pair.topic for pair in pool.pairs})

@@ -28,19 +28,19 @@ class RankResponses:
 
     async def __call__(self, user_id: str, conversation: Conversation, responses: Sequence[str]) -> Ranking:
         """The ranking; raises ``UserNotFound`` and the errors of ``Decoder.basis_rewards``."""
-        belief = await self.belief(user_id)
+        served = await self.belief(user_id)
         rewards = np.asarray(await self.decoder.basis_rewards(conversation, responses), dtype=np.float64)
-        means, stds = reward_moments(belief.posterior, rewards)
+        means, stds = reward_moments(served.belief, rewards)
         average = rewards.mean(axis=0)
-        order = rank_candidates(belief.posterior, belief.basis.prior, rewards)
+        order = rank_candidates(served.belief, served.basis.prior.population, rewards)
         ranked = tuple(
             RankedResponse(
                 position=position,
                 text=responses[position],
                 reward_mean=float(means[position]),
                 reward_std=float(stds[position]),
-                explanation=explain(belief, rewards[position], average),
+                explanation=explain(served, rewards[position], average),
             )
             for position in order.tolist()
         )
-        return Ranking(belief.basis.version, ranked)
+        return Ranking(served.basis.version, ranked)

@@ -11,7 +11,7 @@ from app.errors import InvalidInput
 from app.ports import Clock, Decoder
 from app.preferences.choice import rank_candidates, reward_moments
 from app.services.identifiers import new_id
-from app.services.personal_belief import Belief, OnMissingUser, PersonalBelief, explain
+from app.services.personal_belief import OnMissingUser, PersonalBelief, ServedBelief, explain
 
 DEFAULT_CANDIDATES = 16
 LARGEST_SEED = 2**31
@@ -92,15 +92,15 @@ class Respond:
         Raises ``UserNotFound``, ``InvalidInput`` where more responses than candidates are asked for, and the errors
         of ``Decoder.candidates``.
         """
-        belief = await self.belief(personalization.user_id, personalization.on_missing_user)
-        mode = _mode(personalization, belief)
+        served = await self.belief(personalization.user_id, personalization.on_missing_user)
+        mode = _mode(personalization, served)
         n = _candidate_count(mode, personalization.n_candidates, sampling.count)
         options = self._options(sampling)
         drawn = await self.decoder.candidates(conversation, n, options)
-        scored = _score(belief, drawn.candidates)
-        order = range(sampling.count) if mode == "off" else _best_first(belief, scored, personalization.strength)
+        scored = _score(served, drawn.candidates)
+        order = range(sampling.count) if mode == "off" else _best_first(served, scored, personalization.strength)
         chosen = tuple(scored[index] for index in order)[: sampling.count]
-        return self._response(belief, mode, options.seed, drawn, scored, chosen)
+        return self._response(served, mode, options.seed, drawn, scored, chosen)
 
     def _options(self, sampling: Sampling) -> SamplingOptions:
         return SamplingOptions(
@@ -114,7 +114,7 @@ class Respond:
 
     def _response(
         self,
-        belief: Belief,
+        served: ServedBelief,
         mode: UsedMode,
         seed: int,
         drawn: CandidateSet,
@@ -127,20 +127,20 @@ class Respond:
         return Response(
             id=new_id("gen", self.clock()),
             mode_used=mode,
-            basis_version=belief.basis.version,
+            basis_version=served.basis.version,
             seed=seed,
             chosen=chosen,
             candidates=scored,
             margin_vs_generic=best.reward_mean - generic.reward_mean if personal else 0.0,
-            explanation=explain(belief, *rewards) if personal else (),
+            explanation=explain(served, *rewards) if personal else (),
             prompt_tokens=drawn.prompt_tokens,
             completion_tokens=drawn.completion_tokens,
         )
 
 
-def _mode(personalization: Personalization, belief: Belief) -> UsedMode:
+def _mode(personalization: Personalization, served: ServedBelief) -> UsedMode:
     """The mode to use: nobody is personalised against their will, and strength 0 means not at all."""
-    off = personalization.mode == "off" or personalization.strength == 0.0 or not belief.consent
+    off = personalization.mode == "off" or personalization.strength == 0.0 or not served.consent
     return "off" if off else "best_of_n"
 
 
@@ -153,16 +153,16 @@ def _candidate_count(mode: UsedMode, requested: int | None, count: int) -> int:
     return max(requested or DEFAULT_CANDIDATES, count)
 
 
-def _score(belief: Belief, candidates: Sequence[Candidate]) -> tuple[ScoredCandidate, ...]:
-    means, stds = reward_moments(belief.posterior, np.stack([candidate.basis_rewards for candidate in candidates]))
+def _score(served: ServedBelief, candidates: Sequence[Candidate]) -> tuple[ScoredCandidate, ...]:
+    means, stds = reward_moments(served.belief, np.stack([candidate.basis_rewards for candidate in candidates]))
     return tuple(
         ScoredCandidate(index, candidate, float(mean), float(std))
         for index, (candidate, mean, std) in enumerate(zip(candidates, means, stds, strict=True))
     )
 
 
-def _best_first(belief: Belief, scored: Sequence[ScoredCandidate], strength: float) -> list[int]:
+def _best_first(served: ServedBelief, scored: Sequence[ScoredCandidate], strength: float) -> list[int]:
     """All candidates by the cautious bound of the person's margin: the first is the one to choose."""
     rewards = np.stack([item.candidate.basis_rewards for item in scored])
-    ranked = rank_candidates(belief.posterior, belief.basis.prior, rewards, strength=strength)
+    ranked = rank_candidates(served.belief, served.basis.prior.population, rewards, strength=strength)
     return [int(index) for index in ranked]

@@ -2,51 +2,82 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from app.entities import Questionnaire
+from app.entities import Questionnaire, QuestionSource
 from app.errors import UnknownTopic
-from app.ports import BasisRegistry, BeginUnitOfWork, Clock
-from app.services.estimate_preferences import EstimatePreferences, estimate, read_log
+from app.ports import BeginUnitOfWork, Clock
+from app.services.estimate_preferences import EstimatePreferences
+from app.services.estimator import Estimator
 from app.services.identifiers import new_id
-from app.services.questionnaires import QuestionnaireState, continue_or_stop, read_asked, state_of, topics
+from app.services.next_questions import NextQuestions
+from app.services.preference_log import read_log
+from app.services.questionnaires import QuestionnaireState, read_asked, state_of
+
+
+@dataclass(frozen=True)
+class QuestionnaireOptions:
+    """How long a questionnaire is, how many questions it asks at once, and where they come from.
+
+    ``prompts`` are what the engine writes questions on, in the place of the pool's prompts.
+    """
+
+    max_questions: int = 10
+    target_certainty: float | None = None
+    topic: str | None = None
+    batch_size: int = 1
+    source: QuestionSource = "pool"
+    prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class StartQuestionnaire:
-    """Begin a questionnaire with the question that tells most about this person."""
+    """Begin a questionnaire with the questions that tell most about this person; nothing is stored without them."""
 
     begin: BeginUnitOfWork
-    registry: BasisRegistry
+    estimator: Estimator
     estimate: EstimatePreferences
+    next: NextQuestions
     clock: Clock
-    rng: np.random.Generator
 
-    async def __call__(
-        self, user_id: str, max_questions: int, target_certainty: float | None = None, topic: str | None = None
-    ) -> QuestionnaireState:
-        """The first question; raises ``UserNotFound`` or ``UnknownTopic``."""
-        basis, pool, now = self.registry.basis, self.registry.pool, self.clock()
-        if topic is not None and topic not in topics(pool):
-            raise UnknownTopic(topic, tuple(topics(pool)))
+    async def __call__(self, user_id: str, options: QuestionnaireOptions) -> QuestionnaireState:
+        """The first questions.
+
+        Raises ``UserNotFound``, ``UnknownTopic``, and the errors of ``Decoder`` where the engine alone writes them.
+        """
+        empty = self._empty(user_id, options)
         await self.estimate.current_log(user_id)
         async with self.begin() as uow:
             await uow.users.get(user_id, for_update=True)
             log, asked = await read_log(uow, user_id), await read_asked(uow, user_id)
-            empty = Questionnaire(
-                id=new_id("qnr", now),
-                user_id=user_id,
-                basis_version=basis.version,
-                max_questions=max_questions,
-                target_certainty=target_certainty,
-                topic=topic,
-                status="active",
-                stop_reason=None,
-                questions=(),
-                created_at=now,
-            )
-            belief = estimate(basis, log)
-            questionnaire = continue_or_stop(empty, pool, belief, asked, self.rng, now)
-            await uow.questionnaires.add(questionnaire)
-            await uow.commit()
-        return state_of(questionnaire, log, belief, just_completed=questionnaire.status == "complete")
+            estimate = self.estimator(log)
+            begun = self.next.without_engine(empty, estimate, asked)
+            if begun is not None:
+                await uow.questionnaires.add(begun)
+                await uow.commit()
+        if begun is None:
+            begun = await self.next.with_engine(empty, estimate, asked)
+            async with self.begin() as uow:
+                await uow.users.get(user_id, for_update=True)
+                await uow.questionnaires.add(begun)
+                await uow.commit()
+        return state_of(begun, self.estimator, log, estimate, just_completed=begun.status == "complete")
+
+    def _empty(self, user_id: str, options: QuestionnaireOptions) -> Questionnaire:
+        registry, now = self.estimator.registry, self.clock()
+        known = registry.pool.topic_codes
+        if options.topic is not None and options.topic not in known:
+            raise UnknownTopic(options.topic, tuple(known))
+        return Questionnaire(
+            id=new_id("qnr", now),
+            user_id=user_id,
+            basis_version=registry.basis.version,
+            max_questions=options.max_questions,
+            target_certainty=options.target_certainty,
+            topic=options.topic,
+            status="active",
+            stop_reason=None,
+            questions=(),
+            created_at=now,
+            batch_size=options.batch_size,
+            source=options.source,
+            prompts=options.prompts,
+        )

@@ -147,7 +147,7 @@ class SqlQuestionnaires:
         row = (await self._connection.execute(query.with_for_update() if for_update else query)).mappings().first()
         if row is None:
             raise QuestionnaireNotFound(questionnaire_id)
-        return Questionnaire(**row, questions=(await self._questions([questionnaire_id]))[questionnaire_id])
+        return _questionnaire(dict(row), (await self._questions([questionnaire_id]))[questionnaire_id])
 
     async def add(self, questionnaire: Questionnaire) -> None:
         """Insert, with its questions."""
@@ -184,7 +184,7 @@ class SqlQuestionnaires:
         )
         rows = (await self._connection.execute(query)).mappings().all()
         asked = await self._questions([row["id"] for row in rows])
-        return [Questionnaire(**row, questions=asked[row["id"]]) for row in rows]
+        return [_questionnaire(dict(row), asked[row["id"]]) for row in rows]
 
     async def _questions(self, questionnaire_ids: Sequence[str]) -> dict[str, tuple[Question, ...]]:
         """The questions of each questionnaire, in their order, from one query."""
@@ -217,14 +217,18 @@ def _adjustment(row: Mapping[str, Any]) -> Adjustment:
     return Adjustment(**values, index=row["axis"])
 
 
+def _questionnaire(row: Mapping[str, Any], asked: tuple[Question, ...]) -> Questionnaire:
+    return Questionnaire(**{**row, "prompts": tuple(row["prompts"])}, questions=asked)
+
+
 def _question_values(question: Question) -> dict[str, Any]:
     pair = asdict(question.pair)
     own = {column.name: getattr(question, column.name) for column in questions.c if hasattr(question, column.name)}
-    return {**own, "pair_number": pair.pop("number"), **pair}
+    return {**own, "pool_number": pair.pop("number"), **pair}
 
 
 def _question(row: Mapping[str, Any]) -> Question:
-    values = dict(row)
+    values = {**row, "differences": tuple(row["differences"])}
     pair = {key: values.pop(key) for key in ("topic", "prompt_id", "prompt", "first", "second")}
-    number = values.pop("pair_number")
+    number = values.pop("pool_number")
     return Question(**values, pair=CandidatePair(number=number, **pair))

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -93,6 +92,9 @@ questionnaires = Table(
     Column("status", String(16), nullable=False),
     Column("stop_reason", String(32)),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("batch_size", Integer, nullable=False, server_default="1"),
+    Column("source", String(16), nullable=False, server_default="pool"),
+    Column("prompts", JSON, nullable=False, server_default="[]"),
     CheckConstraint("status IN ('active', 'complete')", name="status"),
     CheckConstraint("(status = 'complete') = (stop_reason IS NOT NULL)", name="stop_reason"),
     Index(None, "user_id"),
@@ -104,7 +106,6 @@ questions = Table(
     Column("id", String(64), primary_key=True),
     Column("questionnaire_id", String(64), ForeignKey("questionnaires.id", ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
-    Column("pair_number", Integer, nullable=False),
     Column("topic", Text, nullable=False),
     Column("prompt_id", Text, nullable=False),
     Column("prompt", Text, nullable=False),
@@ -114,15 +115,11 @@ questions = Table(
     Column("expected_information_bits", Float(53), nullable=False),
     Column("answer", String(8)),
     Column("latency_ms", Integer),
+    Column("pool_number", Integer),
+    Column("basis_version", String(64), nullable=False, server_default=""),
+    Column("differences", JSON, nullable=False, server_default="[]"),
     CheckConstraint("answer IN ('first', 'second', 'tie', 'skip')", name="answer"),
     UniqueConstraint("questionnaire_id", "position"),
-    Index(
-        "uq_questions_open",
-        "questionnaire_id",
-        unique=True,
-        sqlite_where=text("answer IS NULL"),
-        postgresql_where=text("answer IS NULL"),
-    ),
 )
 
 comparisons = Table(

@@ -168,8 +168,8 @@ class FakeQuestionnaires:
 
     async def add_question(self, question: Question) -> None:
         questionnaire = await self.get(question.questionnaire_id)
-        if any(item.position == question.position or item.answer is None for item in questionnaire.questions):
-            raise StorageUnavailable(f"position {question.position} is taken, or another question is open")
+        if any(item.position == question.position for item in questionnaire.questions):
+            raise StorageUnavailable(f"position {question.position} is taken")
         self._replace(questionnaire, (*questionnaire.questions, question))
 
     async def answer(self, question: Question) -> None:

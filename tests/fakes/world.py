@@ -9,23 +9,29 @@ from typing import Any
 import numpy as np
 
 from app.engines import ActiveBasis, scripted_basis
+from app.entities import Candidate, CandidateSet, QuestionPool
 from app.generation.scripted import ScriptedEngine
+from app.preferences.belief import Prior
 from app.services.adjust_preferences import AdjustPreferences
 from app.services.answer_question import AnswerQuestion, GivenAnswer
 from app.services.delete_user import DeleteUser
 from app.services.estimate_preferences import EstimatePreferences
+from app.services.estimator import Estimator
 from app.services.export_user import ExportUser
 from app.services.finish_questionnaire import FinishQuestionnaire
+from app.services.generated_questions import GeneratedQuestions
 from app.services.get_questionnaire import GetQuestionnaire
 from app.services.get_user import GetUser
+from app.services.next_questions import NextQuestions
 from app.services.personal_belief import PersonalBelief
+from app.services.pool_questions import PoolQuestions
 from app.services.put_user import PutUser, UserChanges
 from app.services.questionnaires import QuestionnaireState
 from app.services.rank import RankResponses
 from app.services.record_comparisons import RecordComparisons
 from app.services.reset_preferences import ResetPreferences
 from app.services.respond import Respond
-from app.services.start_questionnaire import StartQuestionnaire
+from app.services.start_questionnaire import QuestionnaireOptions, StartQuestionnaire
 from tests.fakes.storage import FakeDatabase
 
 _SCRIPTED: list[ActiveBasis] = []  # made once: it never changes
@@ -41,17 +47,40 @@ class TickingClock:
 
 
 class WatchedEngine(ScriptedEngine):
-    """Fails where the engine is awaited while a transaction is open."""
+    """Fails where the engine is awaited while a transaction is open.
+
+    Writes ``texts`` in turn, where there are any; rewards seen while decoding are off by up to ``decoding_error``.
+    """
 
     def __init__(self, database: FakeDatabase, **options: Any) -> None:
         super().__init__(**options)
         self._database = database
+        self.texts: tuple[str, ...] = ()
+        self.decoding_error = 0.0
+        self._calls_left, self._error = -2, Exception()
 
-    async def candidates(self, *arguments: Any) -> Any:
+    def fail_after(self, calls: int, error: Exception) -> None:
+        """Let the call after the next ``calls`` raise ``error``."""
+        self._calls_left, self._error = calls, error
+
+    def _count(self) -> None:
+        self._calls_left -= 1
+        if self._calls_left == -1:
+            self.fail_next(self._error)
+
+    async def candidates(self, *arguments: Any) -> CandidateSet:
+        self._count()
         assert self._database.open_units == 0, "the engine was awaited with a transaction open"
-        return await super().candidates(*arguments)
+        drawn = await super().candidates(*arguments)
+        return replace(drawn, candidates=tuple(map(self._as_told, range(len(drawn.candidates)), drawn.candidates)))
+
+    def _as_told(self, number: int, candidate: Candidate) -> Candidate:
+        text = self.texts[number % len(self.texts)] if self.texts else candidate.text
+        error = self.decoding_error * np.random.default_rng(number).uniform(-1.0, 1.0, self.size)
+        return replace(candidate, text=text, basis_rewards=self._rewards(text) + error)
 
     async def basis_rewards(self, *arguments: Any) -> Any:
+        self._count()
         assert self._database.open_units == 0, "the engine was awaited with a transaction open"
         return await super().basis_rewards(*arguments)
 
@@ -65,25 +94,32 @@ class World:
     active: ActiveBasis
     clock: TickingClock
     seed: int = 0
+    half_life_days: float | None = None
+    rule: str = "expected_information"
+    minimum_change: float = 0.0
 
     def __post_init__(self) -> None:
         begin, active, engine, clock = self.database.begin, self.active, self.engine, self.clock
         rng = np.random.default_rng(self.seed)
-        self.estimate = EstimatePreferences(begin, active, engine)
-        belief = PersonalBelief(active, self.estimate)
+        estimator = Estimator(active, self.half_life_days)
+        self.estimate = EstimatePreferences(begin, estimator, engine)
+        pool = PoolQuestions(active, rng, self.rule)
+        generated = GeneratedQuestions(active, engine, rng)
+        following = NextQuestions(pool, generated, clock, rng, self.minimum_change)
+        self.belief = PersonalBelief(active, self.estimate)
         self.put_user = PutUser(begin, clock)
         self.get_user = GetUser(begin)
         self.delete_user = DeleteUser(begin, clock)
         self.export_user = ExportUser(begin, self.estimate)
-        self.adjust = AdjustPreferences(begin, active, self.estimate, clock)
-        self.reset = ResetPreferences(begin, active, clock)
-        self.start = StartQuestionnaire(begin, active, self.estimate, clock, rng)
-        self.look = GetQuestionnaire(begin, active)
-        self.answer = AnswerQuestion(begin, active, engine, self.estimate, clock, rng)
-        self.finish = FinishQuestionnaire(begin, active)
+        self.adjust = AdjustPreferences(begin, estimator, self.estimate, clock)
+        self.reset = ResetPreferences(begin, estimator, clock)
+        self._start = StartQuestionnaire(begin, estimator, self.estimate, following, clock)
+        self.look = GetQuestionnaire(begin, estimator)
+        self.answer = AnswerQuestion(begin, estimator, self.estimate, following, engine, clock)
+        self.finish = FinishQuestionnaire(begin, estimator)
         self.record = RecordComparisons(begin, active, engine, clock)
-        self.respond = Respond(belief, engine, clock, rng)
-        self.rank = RankResponses(belief, engine)
+        self.respond = Respond(self.belief, engine, clock, rng)
+        self.rank = RankResponses(self.belief, engine)
 
     @classmethod
     async def create(cls, seed: int = 0) -> "World":
@@ -96,11 +132,28 @@ class World:
         await world.put_user("ada", UserChanges(frozenset()))
         return world
 
+    async def start(self, user_id: str, max_questions: int, **options: Any) -> QuestionnaireState:
+        return await self._start(user_id, QuestionnaireOptions(max_questions, **options))
+
     async def answer_all(self, state: QuestionnaireState, preferred: Any = "first") -> QuestionnaireState:
         """Give the same answer to every question until the end."""
         while state.question is not None:
             state = await self.answer(state.questionnaire.id, GivenAnswer(state.question.id, preferred))
         return state
+
+    def with_pool(self, pool: QuestionPool, **options: Any) -> "World":
+        """The same memory and engine with another pool; ``options`` are fields of the world."""
+        return World(self.database, self.engine, ActiveBasis(self.active.basis, pool), self.clock, self.seed, **options)
+
+    def with_pairs(self, count: int) -> "World":
+        """The same with the first ``count`` pairs of the pool alone."""
+        pool = self.active.pool
+        return self.with_pool(replace(pool, pairs=pool.pairs[:count], differences=pool.differences[:count]))
+
+    def with_prior(self, prior: Prior) -> "World":
+        """The same memory and engine with other people in mind."""
+        active = ActiveBasis(replace(self.active.basis, prior=prior), self.active.pool)
+        return World(self.database, self.engine, active, self.clock, self.seed)
 
     def on_another_basis(self, version: str = "newer") -> "World":
         """The same memory after a release with another basis, which weighs words in the other direction."""

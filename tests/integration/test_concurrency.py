@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from app.config import Settings
 from app.engines import scripted_basis
 from app.entities import Message
 from app.errors import AttuneError, PreferencesChanged, QuestionAlreadyAnswered
@@ -12,6 +13,7 @@ from app.main import build_services
 from app.services.answer_question import GivenAnswer
 from app.services.put_user import UserChanges
 from app.services.record_comparisons import NewComparison
+from app.services.start_questionnaire import QuestionnaireOptions
 from app.storage.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def services(database: Database):
     engine = ScriptedEngine()
-    services = build_services(database, engine, await scripted_basis(engine))
+    services = build_services(database, engine, await scripted_basis(engine), Settings())
     await services.put_user("ada", UserChanges(frozenset()))
     return services
 
@@ -31,7 +33,7 @@ async def outcomes(*calls) -> list[object]:
 
 async def test_two_different_answers_to_one_question_at_once_store_exactly_one(services) -> None:
     for _ in range(5):
-        state = await services.start_questionnaire("ada", 10)
+        state = await services.start_questionnaire("ada", QuestionnaireOptions())
         answers = [GivenAnswer(state.question.id, preferred) for preferred in ("first", "second")]
         before = (await services.estimate_preferences("ada")).comparisons
         results = await outcomes(*(services.answer_question(state.questionnaire.id, given) for given in answers))
@@ -42,11 +44,29 @@ async def test_two_different_answers_to_one_question_at_once_store_exactly_one(s
 
 
 async def test_the_same_answer_many_times_at_once_is_one_answer(services) -> None:
-    state = await services.start_questionnaire("ada", 10)
+    state = await services.start_questionnaire("ada", QuestionnaireOptions())
     given = GivenAnswer(state.question.id, "first")
     results = await outcomes(*(services.answer_question(state.questionnaire.id, given) for _ in range(6)))
     assert not [result for result in results if isinstance(result, AttuneError)]
     assert (await services.estimate_preferences("ada")).comparisons == 1
+
+
+async def test_the_same_answer_at_once_has_the_engine_s_question_asked_once(services) -> None:
+    state = await services.start_questionnaire("ada", QuestionnaireOptions(source="generated"))
+    given = GivenAnswer(state.question.id, "first")
+    results = await outcomes(*(services.answer_question(state.questionnaire.id, given) for _ in range(4)))
+    assert not [result for result in results if isinstance(result, BaseException)], results
+    after = await services.get_questionnaire(state.questionnaire.id)
+    assert (len(after.questionnaire.questions), after.questionnaire.answered) == (2, 1)
+
+
+async def test_all_answers_of_a_batch_at_once_are_kept_and_bring_one_more_batch(services) -> None:
+    state = await services.start_questionnaire("ada", QuestionnaireOptions(batch_size=4))
+    given = [GivenAnswer(question.id, "second") for question in state.questions]
+    results = await outcomes(*(services.answer_question(state.questionnaire.id, one) for one in given))
+    assert not [result for result in results if isinstance(result, BaseException)], results
+    after = await services.get_questionnaire(state.questionnaire.id)
+    assert (len(after.questionnaire.questions), after.questionnaire.answered) == (8, 4)
 
 
 async def test_of_two_adjustments_of_one_state_only_one_is_made(services) -> None:
@@ -56,7 +76,7 @@ async def test_of_two_adjustments_of_one_state_only_one_is_made(services) -> Non
 
 
 async def test_answers_in_two_questionnaires_at_once_are_both_kept(services) -> None:
-    states = [await services.start_questionnaire("ada", 10) for _ in range(2)]
+    states = [await services.start_questionnaire("ada", QuestionnaireOptions()) for _ in range(2)]
     results = await outcomes(
         *(services.answer_question(state.questionnaire.id, GivenAnswer(state.question.id, "first")) for state in states)
     )
@@ -65,7 +85,7 @@ async def test_answers_in_two_questionnaires_at_once_are_both_kept(services) -> 
 
 
 async def test_an_answer_while_its_person_is_erased_leaves_nothing_behind(services) -> None:
-    state = await services.start_questionnaire("ada", 10)
+    state = await services.start_questionnaire("ada", QuestionnaireOptions())
     given = GivenAnswer(state.question.id, "first")
     await outcomes(services.answer_question(state.questionnaire.id, given), services.delete_user("ada"))
     _, created = await services.put_user("ada", UserChanges(frozenset()))

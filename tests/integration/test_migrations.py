@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from app.entities import User
+from app.entities import CandidatePair, Comparison, Message, Question, Questionnaire, User
 from app.storage.database import Database
 from app.storage.migrations import current_revision, downgrade, newest_revision, upgrade
 from app.storage.tables import metadata
@@ -41,6 +41,36 @@ async def test_the_revisions_make_the_tables_that_the_code_describes(database: D
 
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+def asked(position: int, answer: str | None) -> Question:
+    pair = CandidatePair(3 if position else None, "home", "tea", "Tea?", "Yes.", "No.")
+    return Question(f"qst_{position}", "qnr_1", position, pair, False, 0.5, answer, None, "v1", (0.5,))  # type: ignore[arg-type]
+
+
+async def write(database: Database) -> None:
+    """One person with an answer, a generated question among them, and a batch of two more that wait."""
+    questions = (asked(0, "first"), asked(1, None), asked(2, None))
+    batch = Questionnaire("qnr_1", "ada", "v1", 9, None, None, "active", None, questions, NOW, 2, "auto", ("Tea?",))
+    prompt = (Message("user", "Tea?"),)
+    made = Comparison("cmp_1", "ada", prompt, "Yes.", "No.", "first", "v1", (0.5,), "questionnaire", NOW, "qst_0")
+    async with database.begin() as uow:
+        await uow.users.add(User("ada", None, True, {}, NOW, NOW))
+        await uow.questionnaires.add(batch)
+        await uow.preferences.add_comparisons([made])
+        await uow.commit()
+
+
+async def test_answers_survive_going_back_to_the_first_schema_and_forward_again(database: Database) -> None:
+    await write(database)
+    await downgrade(database, "0001")
+    await upgrade(database)
+    async with database.begin(read_only=True) as uow:
+        kept = await uow.questionnaires.get("qnr_1")
+        assert [comparison.id for comparison in await uow.preferences.comparisons("ada")] == ["cmp_1"]
+    assert [question.answer for question in kept.questions] == ["first", None, "skip"]
+    assert [question.pair.number for question in kept.questions] == [0, 3, 3]
+    assert (kept.batch_size, kept.source, kept.prompts) == (1, "pool", ())
 
 
 @pytest.mark.postgres

@@ -25,12 +25,23 @@ PAIR = CandidatePair(3, "home", "plants", "Why?", "Because.", "No idea; whÿ?")
 
 def question(number: int, questionnaire_id: str = "qnr_1") -> Question:
     return Question(
-        f"qst_{number}_{questionnaire_id}", questionnaire_id, number, PAIR, bool(number % 2), 0.25, None, None
+        id=f"qst_{number}_{questionnaire_id}",
+        questionnaire_id=questionnaire_id,
+        position=number,
+        pair=PAIR if number else replace(PAIR, number=None),
+        swapped=bool(number % 2),
+        expected_information_bits=0.25,
+        answer=None,
+        latency_ms=None,
+        basis_version="v1",
+        differences=(0.5, -1 / 3),
     )
 
 
 def questionnaire(*questions: Question, id_: str = "qnr_1", at: datetime = NOW) -> Questionnaire:
-    return Questionnaire(id_, "ada", "v1", 10, 0.5, "home", "active", None, questions, at)
+    return Questionnaire(
+        id_, "ada", "v1", 10, 0.5, "home", "active", None, questions, at, batch_size=4, source="auto", prompts=("Whÿ?",)
+    )
 
 
 def comparison(number: int, user_id: str = "ada", question_id: str | None = None) -> Comparison:
@@ -242,11 +253,11 @@ async def test_a_questionnaire_has_one_question_at_each_position(stored: BeginUn
             await uow.questionnaires.add_question(replace(question(0), id="qst_other"))
 
 
-async def test_a_questionnaire_has_one_open_question(stored: BeginUnitOfWork) -> None:
+async def test_several_questions_may_be_open_at_once(stored: BeginUnitOfWork) -> None:
     await add(stored, questionnaire(question(0)))
-    with pytest.raises(StorageUnavailable):
-        async with stored() as uow:
-            await uow.questionnaires.add_question(question(1))
+    async with stored() as uow:
+        await uow.questionnaires.add_question(question(1))
+        assert (await uow.questionnaires.get("qnr_1")).open == (question(0), question(1))
 
 
 async def test_finishing_stores_the_reason(stored: BeginUnitOfWork) -> None:

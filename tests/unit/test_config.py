@@ -1,9 +1,12 @@
 import json
+from typing import get_args
 
 import pytest
 
-from app.config import known_variables, load_settings
+from app.config import QuestionSettings, known_variables, load_settings
 from app.errors import ConfigurationError
+from app.preferences.selection import RULES
+from app.preferences.stopping import MINIMUM_CHANGE
 
 TOKEN = "a-token-of-some-length"
 
@@ -78,3 +81,27 @@ def test_printed_settings_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
     printed = json.dumps(load_settings().redacted())
     assert TOKEN not in printed
     assert "hunter2" not in printed
+
+
+def test_every_rule_of_choice_has_its_name_in_the_settings() -> None:
+    assert get_args(QuestionSettings.model_fields["rule"].annotation) == RULES
+
+
+def test_questionnaires_end_by_default_where_the_core_says() -> None:
+    assert load_settings().questions.minimum_change == MINIMUM_CHANGE
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ATTUNE_QUESTIONS__RULE", "astrology"),
+        ("ATTUNE_QUESTIONS__MINIMUM_CHANGE", "1.5"),
+        ("ATTUNE_QUESTIONS__CANDIDATES", "1"),
+        ("ATTUNE_PREFERENCES__HALF_LIFE_DAYS", "0"),
+        ("ATTUNE_PREFERENCES__HALF_LIFE_DAYS", "nan"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        load_settings()

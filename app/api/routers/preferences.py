@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Response
 from app.api.dependencies import ServicesOf, UserIdPath
 from app.api.responses import PreferencesView
 from app.api.schemas import PatchPreferencesBody
-from app.services.estimate_preferences import Estimate
+from app.services.estimator import Estimate
 
 router = APIRouter(prefix="/v1/users/{user_id}/preferences", tags=["preferences"])
 

@@ -18,8 +18,8 @@ QuestionnaireId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 async def start_questionnaire(
     body: StartQuestionnaireBody, response: Response, services: ServicesOf, metrics: MetricsOf
 ) -> QuestionnaireView:
-    """Begin, with the first question."""
-    state = await services.start_questionnaire(body.user_id, body.max_questions, body.target_certainty, body.topic)
+    """Begin, with the first questions."""
+    state = await services.start_questionnaire(body.user_id, body.options())
     metrics.questionnaire(state)
     response.headers["Location"] = f"/v1/questionnaires/{state.questionnaire.id}"
     return QuestionnaireView.of(state)
@@ -27,7 +27,7 @@ async def start_questionnaire(
 
 @router.get("/{questionnaire_id}")
 async def get_questionnaire(questionnaire_id: QuestionnaireId, services: ServicesOf) -> QuestionnaireView:
-    """The current question, the same until it is answered."""
+    """The open questions, the same until they are answered."""
     return QuestionnaireView.of(await services.get_questionnaire(questionnaire_id))
 
 
@@ -35,7 +35,7 @@ async def get_questionnaire(questionnaire_id: QuestionnaireId, services: Service
 async def answer_question(
     questionnaire_id: QuestionnaireId, body: AnswerBody, services: ServicesOf, metrics: MetricsOf
 ) -> QuestionnaireView:
-    """Answer a question; the next one comes back, or the end. The same answer twice is harmless."""
+    """Answer a question; the open ones come back, or the end. The same answer twice is harmless."""
     given = GivenAnswer(body.question_id, body.preferred, body.latency_ms)
     state = await services.answer_question(questionnaire_id, given)
     metrics.questionnaire(state)

@@ -1,5 +1,8 @@
 import httpx2
 import pytest
+from fastapi import FastAPI
+
+from app.errors import EngineOverloaded
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +21,7 @@ async def answer(http: httpx2.AsyncClient, state: dict, preferred: str) -> httpx
 
 async def test_a_questionnaire_has_every_field_of_the_contract(http: httpx2.AsyncClient, user: str) -> None:
     state = await start(http, user)
-    assert set(state) == {"id", "user_id", "status", "stop_reason", "progress", "question"}
+    assert set(state) == {"id", "user_id", "status", "stop_reason", "progress", "question", "questions"}
     assert set(state["progress"]) == {"answered", "expected_remaining", "certainty"}
     assert set(state["question"]) == {"id", "prompt", "first", "second", "expected_information_bits"}
 
@@ -57,3 +60,35 @@ async def test_finishing_early_is_told_in_the_metrics(http: httpx2.AsyncClient, 
     for _ in range(2):
         await http.post(f"/v1/questionnaires/{state['id']}/finish")
     assert await finished() == before + 1
+
+
+async def test_a_batch_comes_at_once_and_its_first_question_is_the_question(
+    http: httpx2.AsyncClient, user: str
+) -> None:
+    state = await start(http, user, batch_size=3)
+    assert (len(state["questions"]), state["questions"][0]) == (3, state["question"])
+    last = {"question_id": state["questions"][2]["id"], "preferred": "first"}
+    following = (await http.post(f"/v1/questionnaires/{state['id']}/answers", json=last)).json()
+    assert following["questions"] == state["questions"][:2]
+
+
+async def test_a_generated_question_asks_about_the_caller_s_prompt(http: httpx2.AsyncClient, user: str) -> None:
+    state = await start(http, user, source="generated", prompts=["What is rain?"])
+    assert state["question"]["prompt"] == "What is rain?"
+
+
+async def test_an_answer_whose_next_question_waits_for_the_engine_may_be_sent_again(
+    http: httpx2.AsyncClient, app: FastAPI, user: str
+) -> None:
+    state = await start(http, user, source="generated")
+    app.state.services.answer_question.decoder.fail_next(EngineOverloaded(3))
+    refused, again = [await answer(http, state, "first") for _ in range(2)]
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    assert (again.status_code, again.json()["progress"]["answered"]) == (200, 1)
+
+
+async def test_what_a_person_writes_of_themselves_changes_the_etag(http: httpx2.AsyncClient, user: str) -> None:
+    path = f"/v1/users/{user}/preferences"
+    before = (await http.get(path)).headers["etag"]
+    await http.put(f"/v1/users/{user}", json={"about": "a poet"})
+    assert (await http.get(path)).headers["etag"] != before

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.engines import ActiveBasis
 from app.errors import (
     EngineOverloaded,
     QuestionAlreadyAnswered,
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.anyio
 async def answer(world: World, state: QuestionnaireState, preferred: str) -> QuestionnaireState:
     assert state.question is not None
     return await world.answer(state.questionnaire.id, GivenAnswer(state.question.id, preferred))  # type: ignore[arg-type]
-
-
-def with_pool(world: World, count: int) -> World:
-    """The same world with the first ``count`` pairs of the pool alone."""
-    pool = world.active.pool
-    smaller = replace(pool, pairs=pool.pairs[:count], differences=pool.differences[:count])
-    return World(world.database, world.engine, ActiveBasis(world.active.basis, smaller), world.clock)
 
 
 async def test_a_questionnaire_starts_with_the_most_informative_question(world: World) -> None:
@@ -94,14 +86,14 @@ async def test_it_ends_after_the_most_questions_allowed(world: World) -> None:
 
 
 async def test_it_ends_when_the_pool_has_nothing_left(world: World) -> None:
-    small = with_pool(world, 2)
+    small = world.with_pairs(2)
     state = await small.answer_all(await small.start("ada", 10))
     assert (state.questionnaire.stop_reason, state.questionnaire.answered) == ("pool_exhausted", 2)
 
 
 async def test_it_ends_when_no_question_would_tell_anything(world: World) -> None:
     pool = replace(world.active.pool, differences=np.zeros_like(world.active.pool.differences))
-    dull = World(world.database, world.engine, ActiveBasis(world.active.basis, pool), world.clock)
+    dull = world.with_pool(pool)
     state = await dull.start("ada", 10)
     assert (state.questionnaire.stop_reason, state.question) == ("low_information", None)
 
@@ -110,6 +102,32 @@ async def test_it_ends_when_the_target_certainty_is_reached(world: World) -> Non
     state = await world.answer_all(await world.start("ada", 12, target_certainty=0.25))
     assert state.questionnaire.stop_reason == "target_certainty"
     assert state.certainty >= 0.25
+
+
+def knowing(world: World, minimum_change: float) -> World:
+    """The same world with sets of responses as it serves them, whose best hardly anybody would disagree on."""
+    sets = np.zeros((3, 2, 4))
+    sets[:, 0] = 20.0 * world.active.basis.prior.population.mean
+    basis = replace(world.active.basis, candidate_sets=sets)
+    return World(
+        world.database, world.engine, replace(world.active, basis=basis), world.clock, minimum_change=minimum_change
+    )
+
+
+@pytest.mark.parametrize("source", ["pool", "generated", "auto"])
+async def test_it_ends_when_no_answer_would_change_what_is_served(world: World, source: str) -> None:
+    state = await knowing(world, minimum_change=0.5).start("ada", 10, source=source)
+    assert (state.questionnaire.stop_reason, state.question) == ("low_information", None)
+
+
+async def test_it_goes_on_where_answers_could_change_what_is_served(world: World) -> None:
+    state = await knowing(world, minimum_change=0.05).start("ada", 10)
+    assert state.question is not None
+
+
+async def test_without_a_limit_it_goes_on_whatever_could_change(world: World) -> None:
+    state = await knowing(world, minimum_change=0.0).start("ada", 10)
+    assert state.question is not None
 
 
 async def test_the_end_is_told_once(world: World) -> None:
@@ -193,9 +211,17 @@ async def test_an_answer_after_the_end_is_a_conflict(world: World) -> None:
         await answer(world, state, "first")
 
 
+async def test_a_question_that_left_the_pool_is_scored_as_it_was_when_asked(world: World) -> None:
+    state = await world.start("ada", 10)
+    before = world.engine.requests
+    await answer(world.with_pairs(0), state, "first")
+    [stored] = world.database.rows.comparisons
+    assert (len(stored.differences), world.engine.requests) == (4, before)
+
+
 async def test_a_question_from_before_a_new_basis_is_scored_by_the_engine(world: World) -> None:
     state = await world.start("ada", 10)
-    newer = with_pool(world.on_another_basis(), 0)
+    newer = world.on_another_basis()
     await answer(newer, state, "first")
     [stored] = newer.database.rows.comparisons
     assert (stored.basis_version, newer.engine.requests) == ("newer", 1)
@@ -204,21 +230,22 @@ async def test_a_question_from_before_a_new_basis_is_scored_by_the_engine(world:
 async def test_a_repeated_answer_does_not_ask_the_engine(world: World) -> None:
     state = await world.start("ada", 10)
     await answer(world, state, "first")
-    without_the_pair = with_pool(world, 0)
-    world.engine.fail_next(EngineOverloaded(3))
-    assert (await answer(without_the_pair, state, "first")).questionnaire.answered == 1
+    newer = world.on_another_basis()
+    newer.engine.fail_next(EngineOverloaded(3))
+    assert (await answer(newer, state, "first")).questionnaire.answered == 1
 
 
 async def test_a_skip_does_not_ask_the_engine(world: World) -> None:
     state = await world.start("ada", 10)
-    world.engine.fail_next(EngineOverloaded(3))
-    assert (await answer(with_pool(world, 0), state, "skip")).questionnaire.answered == 1
+    newer = world.on_another_basis()
+    newer.engine.fail_next(EngineOverloaded(3))
+    assert (await answer(newer, state, "skip")).questionnaire.answered == 1
 
 
 async def too_long_to_score(world: World) -> World:
     """After an answer to a question that has left the pool, and whose texts the active model cannot take."""
     state = await world.start("ada", 10)
-    newer = with_pool(world.on_another_basis(), 0)
+    newer = world.on_another_basis().with_pairs(0)
     newer.engine.context = 2
     await answer(newer, state, "first")
     return newer
@@ -229,7 +256,7 @@ async def test_an_answer_that_cannot_be_scored_is_kept_without_effect(world: Wor
     [stored] = newer.database.rows.comparisons
     estimate = await newer.estimate("ada")
     assert (stored.preferred, stored.differences, estimate.comparisons) == ("first", (), 1)
-    np.testing.assert_array_equal(estimate.posterior.mean, newer.active.basis.prior.mean)
+    np.testing.assert_array_equal(estimate.belief.mean, newer.active.basis.prior.population.mean)
 
 
 async def test_an_answer_that_could_not_be_scored_counts_under_no_basis_but_where_it_can_be(world: World) -> None:
@@ -237,7 +264,7 @@ async def test_an_answer_that_could_not_be_scored_counts_under_no_basis_but_wher
     estimate = await world.on_another_basis("newest").estimate("ada")
     [stored] = newer.database.rows.comparisons
     assert (stored.basis_version, len(stored.differences)) == ("newest", 4)
-    assert (estimate.posterior.mean != world.active.basis.prior.mean).any()
+    assert (estimate.belief.mean != world.active.basis.prior.population.mean).any()
 
 
 async def test_going_back_to_the_basis_of_the_question_scores_what_could_not_be_scored(world: World) -> None:

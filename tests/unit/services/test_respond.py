@@ -19,7 +19,7 @@ async def generate(world: World, sampling: Sampling = SAMPLING, **options: objec
 
 async def taught(world: World, axis: int = 0, delta: float = 5.0) -> None:
     """Let ada care about one axis alone."""
-    mean = (await world.estimate("ada")).posterior.mean
+    mean = (await world.estimate("ada")).belief.mean
     changes = [(index, (delta if index == axis else 0.0) - float(value)) for index, value in enumerate(mean)]
     await world.adjust("ada", changes, "*")
 
@@ -61,7 +61,7 @@ async def test_someone_without_consent_is_not_personalised_even_on_request(world
 
 async def test_a_user_without_answers_gets_the_population_s_favourite(world: World) -> None:
     response = await generate(world)
-    rewards = [item.candidate.basis_rewards @ world.active.basis.prior.mean for item in response.candidates]
+    rewards = [item.candidate.basis_rewards @ world.active.basis.prior.population.mean for item in response.candidates]
     assert response.chosen[0].index == int(np.argmax(rewards))
 
 
