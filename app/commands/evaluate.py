@@ -1,6 +1,8 @@
 """``attune evaluate``: quality claims as commands, with seeds and intervals over people."""
 
 import json
+import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +14,75 @@ from app.commands.local_service import local_service
 
 app = typer.Typer(no_args_is_help=True, help="Measure what personalisation is worth.")
 BUNDLED = Path(__file__).parent.parent / "bundled"
+TITLES = {
+    "attributes": "Simulated people with signed traits, everyone different (needs no data).",
+    "consensus": "Simulated people who differ around a common taste (needs no data).",
+    "personalllm": "Simulated people who weigh ten reward models, few given pairs each (needs no data).",
+    "jester5k": "Real people rating jokes.",
+    "polis_votes": "Real people voting on statements.",
+    "ukpconvarg1": "Real people judging arguments.",
+    "mt_bench_human": "Real people judging chat answers.",
+}
+SIMULATED = ("attributes", "consensus", "personalllm")
+ALIASES = {"twin1": "attributes", "twin2": "consensus", "twin3": "personalllm"}
 
 
 @app.callback()
 def evaluate() -> None:
     """Evaluations print a table, and write JSON and plots where asked."""
+
+
+def evaluation(name: str) -> Callable[..., None]:
+    """The command that runs the evaluation ``name``."""
+
+    def command(
+        data: Annotated[
+            Path | None, typer.Option(help="Folder of the data set, or of all of them; simulated worlds need none.")
+        ] = None,
+        test_users: Annotated[Path | None, typer.Option(help="Ids of the people to hold out, one a line.")] = None,
+        seeds: Annotated[int, typer.Option(min=1, help="How many draws of people, from seed 0 on.")] = 5,
+        methods: Annotated[
+            str | None,
+            typer.Option(help="Baselines beside attune, with commas between; all that are there if not given."),
+        ] = None,
+        controls: Annotated[bool, typer.Option(help="Run the controls: swapped and shuffled people.")] = True,
+        json_out: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+        plots: Annotated[Path | None, typer.Option(help="Write plots into this directory.")] = None,
+    ) -> None:
+        from app.training.evaluation.attune_method import AttuneMethod
+        from app.training.evaluation.baselines import chosen_baselines
+        from app.training.evaluation.campaign import run_campaign
+        from app.training.evaluation.problems import draws, read_test_users
+        from app.training.evaluation.report import markdown, plot, write_json
+        from app.training.threads import use_threads
+
+        use_threads(1)
+        found = draws(name, data, read_test_users(test_users) if test_users else None)
+        baselines = chosen_baselines(methods, lambda notice: typer.echo(notice, err=True))
+        campaigns = []
+        for cell, draw in found.items():
+            tried = [AttuneMethod(), *(make() for make in baselines)]
+            campaign = run_campaign(
+                cell, draw, range(seeds), tried, controls=controls, progress=lambda step: typer.echo(step, err=True)
+            )
+            typer.echo(markdown(campaign) + "\n")
+            if plots:
+                plot(campaign, plots / f"{re.sub(r'[^a-z0-9.]+', '_', cell.lower())}.png")
+            campaigns.append(campaign)
+        if json_out:
+            write_json(name, campaigns, json_out)
+
+    command.__doc__ = f"""{TITLES[name]}
+
+    Example: attune evaluate {name}{"" if name in SIMULATED else " --data data"} --seeds 5 --json {name}.json
+    """
+    return command
+
+
+for _name in TITLES:
+    app.command(_name)(evaluation(_name))
+for _alias, _name in ALIASES.items():
+    app.command(_alias, hidden=True)(evaluation(_name))
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """Turns K learned basis rewards so that each is easy to name, and names it from held-out data.
 
 Rewards depend on heads and coefficients only through their product, so any invertible turn of the
-basis is as good a model. The turn chosen here makes the basis rewards uncorrelated with unit spread
-over texts, and then as close as an orthogonal turn can bring them to measurable properties of text.
+basis is as good a model. The turn chosen here points an axis at each measurable property of text that
+the rewards explain, by regression, so that axes correlate as the properties do; what is left over is
+uncorrelated with them and with itself. All axes have unit spread over texts.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from app.training.properties import PROPERTIES
 
 NAMED_FROM = 0.3
 """Smallest held-out correlation with which an axis takes a property's name."""
+DISTINCT = 0.1
+"""Smallest share of a direction's variance that must be its own: nearly equal axes would share a taste at random."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +43,39 @@ class Turn:
 
 
 def find_turn(rewards: Float64[np.ndarray, "texts basis"], properties: Float64[np.ndarray, "texts properties"]) -> Turn:
-    """Whiten the basis rewards, then rotate them towards the properties (orthogonal Procrustes).
+    """Regress properties on the basis rewards; the best explained ones, as far as they are distinct, become axes.
 
-    With fewer basis rewards than properties, the best explained properties are followed; with more,
-    the remaining axes keep what is left over and follow none.
+    A property is followed if the rewards' multiple correlation with it is at least ``NAMED_FROM`` and at least
+    ``DISTINCT`` of the variance of its direction lies outside of those followed before it. The remaining axes are
+    uncorrelated with all others and follow none.
     """
-    centre = rewards.mean(0)
-    values, vectors = np.linalg.eigh(np.cov((rewards - centre).T).reshape(rewards.shape[1], -1))
+    size, centre = rewards.shape[1], rewards.mean(0)
+    values, vectors = np.linalg.eigh(np.cov((rewards - centre).T).reshape(size, -1))
     whiten = (vectors / np.sqrt(np.maximum(values, 1e-9 * values.max()))).T
-    white = (rewards - centre) @ whiten.T
     scores = (properties - properties.mean(0)) / np.maximum(properties.std(0), 1e-9)
-    correlations = scores.T @ white / len(white)
-    explained = (correlations**2).sum(1)
-    followed = np.sort(np.argsort(-explained)[: white.shape[1]])
-    left, _, right = np.linalg.svd(correlations[followed], full_matrices=True)
-    size = len(followed)
-    rotation = np.vstack([left @ right[:size], right[size:]])
-    return Turn(rotation @ whiten, centre, (*map(int, followed), *[-1] * (white.shape[1] - size)))
+    directions = scores.T @ ((rewards - centre) @ whiten.T) / len(rewards)
+    followed = _distinct(directions, size)
+    axes = directions[followed] / np.linalg.norm(directions[followed], axis=1, keepdims=True)
+    rest = np.linalg.svd(axes, full_matrices=True)[2][len(followed) :] if followed else np.eye(size)
+    matrix = np.vstack([axes, rest]) @ whiten
+    return Turn(matrix, centre, (*followed, *[-1] * (size - len(followed))))
+
+
+def _distinct(directions: Float64[np.ndarray, "properties basis"], size: int) -> list[int]:
+    """Up to ``size`` properties whose directions are long enough and not nearly in the span of longer ones."""
+    left, lengths = directions.copy(), (directions**2).sum(1)
+    chosen: list[int] = []
+    while len(chosen) < size:
+        outside = (left**2).sum(1)
+        open_ = (lengths >= NAMED_FROM**2) & (outside >= DISTINCT * lengths)
+        open_[chosen] = False
+        if not open_.any():
+            break
+        best = int(np.where(open_, outside, -1.0).argmax())
+        chosen.append(best)
+        axis = left[best] / outside[best] ** 0.5
+        left = left - np.outer(left @ axis, axis)
+    return sorted(chosen)
 
 
 def name_axes(

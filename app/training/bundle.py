@@ -3,7 +3,7 @@
 Three kinds of text, so that the rewards hold on what the service scores: the bundled model's own
 generations, real replies to the same prompt, and the question pool. Simulated people compare them;
 the real people of UKPConvArg1 compare arguments. Which is which stays in the names: ``sim:`` and
-``ukp:``.
+``ukp:``. About half of the simulated people say what they like in a few words.
 """
 
 import gzip
@@ -18,12 +18,15 @@ import numpy as np
 
 from app.entities import Conversation, Message
 from app.rewards.pool import PoolPrompt
+from app.training.abouts import write_about
 from app.training.dataset import RawComparison
 from app.training.language.corpus import read_conversations
 from app.training.people import choose, draw_tastes
 from app.training.properties import PropertyScale
 
 PER_PERSON = {"own": 40, "real": 25, "pool": 35}
+WRITE_ABOUT = 0.5
+SIMULATED, REAL = "sim:", "ukp:"
 Group = tuple[Conversation, tuple[str, ...]]
 
 
@@ -70,7 +73,10 @@ def generation_prompts(data: Path, count: int, rng: np.random.Generator) -> list
 
 
 def simulated_comparisons(texts: Texts, people: int, rng: np.random.Generator) -> Iterator[RawComparison]:
-    """Comparisons of ``people`` new simulated people, each over pairs of every kind of text."""
+    """Comparisons of ``people`` new simulated people, each over pairs of every kind of text.
+
+    Those whom ``simulated_part`` holds out write of themselves in wordings of their own.
+    """
     kinds = {
         kind: [(prompt, *pair) for prompt, responses in groups for pair in combinations(responses, 2)]
         for kind, groups in (("own", texts.own), ("real", texts.real), ("pool", texts.pool))
@@ -79,12 +85,20 @@ def simulated_comparisons(texts: Texts, people: int, rng: np.random.Generator) -
     scores = texts.scale().standardise(distinct)
     row = {text: number for number, text in enumerate(distinct)}
     for number, taste in enumerate(draw_tastes(people, rng)):
+        name = f"{SIMULATED}{number}"
+        writes = rng.random() < WRITE_ABOUT
+        about = write_about(taste, rng, held_out=simulated_part(name) > 0) if writes else None
         for kind, count in PER_PERSON.items():
             pairs = [kinds[kind][i] for i in rng.integers(0, len(kinds[kind]), count)]
             first, second = (scores[[row[pair[side]] for pair in pairs]] @ taste for side in (1, 2))
             answers = choose(first, second, rng)
             for (prompt, one, other), answer in zip(pairs, answers, strict=True):
-                yield RawComparison(f"sim:{number}", prompt, one, other, "first" if answer else "second")
+                yield RawComparison(name, prompt, one, other, "first" if answer else "second", about)
+
+
+def simulated_part(name: str) -> int:
+    """Part of a simulated person, who was made for it: 0 training (four fifths), 1 calibration, 2 test."""
+    return {8: 1, 9: 2}.get(int(name.removeprefix(SIMULATED)) % 10, 0)
 
 
 def real_comparisons(data: Path, fewest: int = 20) -> Iterator[RawComparison]:
@@ -100,7 +114,7 @@ def real_comparisons(data: Path, fewest: int = 20) -> Iterator[RawComparison]:
         if counts[row["user"]] >= fewest:
             a, b = arguments[row["a"]], arguments[row["b"]]
             prompt = user(f"{a['title']}\n{a['stance']}".strip())
-            yield RawComparison(f"ukp:{row['user']}", prompt, a["text"], b["text"], names[row["choice"]])
+            yield RawComparison(f"{REAL}{row['user']}", prompt, a["text"], b["text"], names[row["choice"]])
 
 
 def pool_groups(pool: Sequence[PoolPrompt]) -> list[Group]:

@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-import torch
-
 from app.entities import Candidate, Conversation, SamplingOptions
 from app.generation.decoding import Heads, decode
 from app.rewards.language import LanguageModel
@@ -25,8 +22,7 @@ def generate(
     Yields:
         One tuple a prompt, in order; prompts that do not fit into the context give an empty tuple.
     """
-    hidden = model.network.shape.hidden
-    heads = Heads(torch.zeros(1, hidden, device=model.device), np.zeros(1))
+    heads = Heads.none(model)
     for number, prompt in enumerate(prompts):
         ids = model.tokenizer.prompt_ids(prompt)
         temperature = temperatures[number % len(temperatures)]

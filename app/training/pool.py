@@ -12,6 +12,7 @@ from app.rewards.artifact import BasisArtifact
 from app.rewards.language import LanguageModel
 from app.rewards.pool import PoolPrompt, load_pool, save_pool
 from app.rewards.scorer import basis_rewards
+from app.rewards.trunk_transformers import trunk_of
 from app.training.generate import generate
 
 DRAWN_FOR_EACH_KEPT = 4
@@ -43,11 +44,12 @@ def generated_pool(
         seed=seed,
         progress=progress,
     )
+    trunk = trunk_of(artifact, model)
     pool = []
     for number, (conversation, candidates) in enumerate(zip(conversations, drawn, strict=True)):
         texts = _finished(candidates)
         if len(texts) >= 2:
-            rewards = basis_rewards(model, artifact, [(conversation, text) for text in texts])
+            rewards = basis_rewards(trunk, artifact, [(conversation, text) for text in texts])
             kept = spread_out(rewards, min(responses, len(texts)))
             pool.append(PoolPrompt(f"p{number:04d}", topic, prompts[number], tuple(texts[i] for i in kept)))
     if not pool:
@@ -73,5 +75,5 @@ def spread_out(rewards: Float64[np.ndarray, "texts basis"], count: int) -> list[
 def score_pool(model: LanguageModel, artifact: BasisArtifact, prompts: Sequence[PoolPrompt], out: Path) -> int:
     """Compute every response's basis rewards, write the pool, and return its number of pairs."""
     rows = [((Message("user", one.prompt),), text) for one in prompts for text in one.responses]
-    save_pool(out, prompts, basis_rewards(model, artifact, rows), artifact.basis.version)
+    save_pool(out, prompts, basis_rewards(trunk_of(artifact, model), artifact, rows), artifact.basis.version)
     return len(load_pool(out, artifact.basis).pairs)

@@ -63,6 +63,8 @@ _EXAMPLES = re.compile(r"\b(for example|for instance|such as|e\.g\.|like a|inclu
 _LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*|\d+(?:[.,:]\d+)*")
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)|\n")
+_LONGEST_WORD = 15
+"""Letters beyond this do not count: one runaway word (``hahahaha...``) must not set the spread of a whole property."""
 
 
 def measure(text: str) -> Float64[np.ndarray, " properties"]:
@@ -75,7 +77,7 @@ def measure(text: str) -> Float64[np.ndarray, " properties"]:
     numbers = sum(word[0].isdigit() for word in words) - len(re.findall(r"^\s*\d+[.)]", text, re.MULTILINE))
     names = len(re.findall(r"(?<=[a-z,] )[A-Z][a-z]+", text))
     casual = sum(word in _CASUAL or "'" in word for word in lower)
-    letters = sum(len(word) for word in words) / count
+    letters = sum(min(len(word), _LONGEST_WORD) for word in words) / count
     return np.array(
         [
             np.log(count),

@@ -5,15 +5,16 @@ predicted. Questions are chosen as the service chooses them; the answer is the r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
 
+from app.preferences.answers import Answers, ResponseModel
+from app.preferences.belief import Belief, Prior
 from app.preferences.logistic import preference_probability
 from app.preferences.population import log_loss
-from app.preferences.posterior import Posterior, fit_posterior
-from app.preferences.selection import select_pair
+from app.preferences.selection import Rule, expected_information_bits, select_pair
 from app.training.metrics import Interval, accuracy, auc, calibration_error, interval
 
 COUNTS = (0, 1, 3, 5, 10, 20)
@@ -27,39 +28,80 @@ class RecordedPerson:
     asked_labels: Float64[np.ndarray, " questions"]
     predicted: Float64[np.ndarray, "tests basis"]
     predicted_labels: Float64[np.ndarray, " tests"]
+    about: str | None = None
+
+    def scaled(self, factor: float) -> "RecordedPerson":
+        """The same person with all basis rewards multiplied by ``factor``."""
+        return replace(self, asked=factor * self.asked, predicted=factor * self.predicted)
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """Predictions (tests,) of one person's choices after each number of answers, with the labels."""
+    """Predictions (tests,) of one person's choices after each number of answers, with the labels.
+
+    ``questions`` are the indices of the asked pairs, in order.
+    """
 
     probabilities: dict[int, Float64[np.ndarray, " tests"]]
     labels: Float64[np.ndarray, " tests"]
+    questions: tuple[int, ...] = ()
 
 
 def replay(
-    person: RecordedPerson, prior: Posterior, exponent: float, counts: Sequence[int] = COUNTS, *, active: bool = True
+    person: RecordedPerson,
+    prior: Prior,
+    response: ResponseModel,
+    counts: Sequence[int] = COUNTS,
+    *,
+    rule: Rule | None = expected_information_bits,
 ) -> Replayed:
-    """Ask one person's recorded questions, the most informative first, and predict the others.
+    """Ask one person's recorded questions, those that ``rule`` gains most from first, and predict the others.
 
-    With ``active`` false the questions come in the order in which they were recorded. A person with
-    fewer recorded questions than a count has no prediction for it.
+    Without a rule the questions come in the order in which they were recorded. A person with fewer
+    recorded questions than a count has no prediction for it.
     """
+    prior = prior.told(person.about)
     allowed = np.ones(len(person.asked), dtype=bool)
-    chosen: list[int] = []
-    posterior = prior
+    questions: list[int] = []
+    belief = prior.population
     probabilities = {}
     for answered in range(max(counts) + 1):
         if answered in counts:
-            probabilities[answered] = preference_probability(posterior, person.predicted)
-        if not allowed.any():
+            probabilities[answered] = choice_probability(belief, person.predicted, response)
+        if answered == max(counts) or not allowed.any():
             break
-        selection = select_pair(posterior, person.asked, allowed) if active else None
+        selection = select_pair(belief, person.asked, allowed, rule=rule) if rule else None
         index = selection.index if selection else int(np.flatnonzero(allowed)[0])
         allowed[index] = False
-        chosen.append(index)
-        posterior, _ = fit_posterior(prior, person.asked[chosen], person.asked_labels[chosen], exponent=exponent)
-    return Replayed(probabilities, person.predicted_labels)
+        questions.append(index)
+        belief = believe(person, prior, response, questions)
+    return Replayed(probabilities, person.predicted_labels, tuple(questions))
+
+
+def replay_questions(
+    person: RecordedPerson, prior: Prior, response: ResponseModel, questions: Sequence[int], counts: Sequence[int]
+) -> Replayed:
+    """As ``replay``, with the questions given in order instead of chosen."""
+    prior = prior.told(person.about)
+    reached = [count for count in counts if count <= len(questions)]
+    beliefs = {count: believe(person, prior, response, questions[:count]) for count in reached}
+    probabilities = {count: choice_probability(one, person.predicted, response) for count, one in beliefs.items()}
+    return Replayed(probabilities, person.predicted_labels, tuple(questions))
+
+
+def believe(person: RecordedPerson, prior: Prior, response: ResponseModel, questions: Sequence[int]) -> Belief:
+    """Belief about a person after their recorded answers to ``questions``."""
+    chosen = list(questions)
+    belief, _ = prior.condition(Answers.of(person.asked[chosen], person.asked_labels[chosen]), response)
+    return belief
+
+
+def choice_probability(
+    belief: Belief, differences: Float64[np.ndarray, "pairs basis"], response: ResponseModel
+) -> Float64[np.ndarray, " pairs"]:
+    """Probability that the person answers with the first candidate and not the second, lapses included."""
+    preferred = preference_probability(belief, differences)
+    return np.asarray(response.lapse / 2.0 + (1.0 - response.lapse) * preferred, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,14 @@ def test_odd_texts_have_finite_values(text):
     assert np.isfinite(measure(text)).all()
 
 
+def test_one_runaway_word_does_not_hide_how_simple_other_texts_are():
+    texts = [PLAIN, "Gelatinisation necessitates sustained hydrothermal exposure of amylopectin granules."] * 20
+    tamed, spoilt = (
+        PropertyScale.of([*texts, extra]).spread[NAMES.index("simplicity")] for extra in (PLAIN, "ha" * 500)
+    )
+    assert spoilt < 1.5 * tamed
+
+
 def test_standard_scores_have_mean_zero_and_unit_spread_on_their_own_texts():
     texts = [PLAIN * n for n in range(1, 30)]
     length = PropertyScale.of(texts).standardise(texts)[:, 0]

@@ -1,0 +1,1 @@
+"""Evaluations: simulated and real people, methods that learn from some and predict others, and what they score."""

@@ -1,0 +1,229 @@
+"""attune as a method under evaluation: the basis, prior, response model and question rule that the service would use.
+
+Response model and certainty curve are fitted on training people set aside, with a basis and a prior that have not seen
+them; the basis and the prior in use are then learned from all training people.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from app.preferences.answers import Answers, ResponseModel
+from app.preferences.belief import Belief, Prior, PriorFit
+from app.preferences.certainty import CertaintyCurve
+from app.preferences.gaussian import Posterior
+from app.preferences.priors.choose import FAMILIES, choose_prior
+from app.preferences.priors.gaussian import GaussianPrior
+from app.preferences.selection import Rule, expected_information_bits, select_pair
+from app.training.calibration import choose_response, choose_scale, choose_trust, fit_certainty, trusted
+from app.training.evaluation.folds import Fold
+from app.training.evaluation.problem import Pairs, Problem, TestPerson
+from app.training.families import best_prior
+from app.training.methods.choose import RANKS, choose_rank, choose_spread, ranked
+from app.training.methods.common import choose_common
+from app.training.methods.data import BasisMethod, LearnedBasis, TrainingData
+from app.training.methods.named import named_method
+from app.training.replay import RecordedPerson, choice_probability
+
+FEWEST_ASKED, FEWEST_PREDICTED = 5, 3
+MOST_FOR_PRIOR = 600
+"""People that the prior is fitted on."""
+RuleMaker = Callable[[np.random.Generator], Rule]
+
+
+def most_informative(_rng: np.random.Generator) -> Rule:
+    """The service's own rule."""
+    return expected_information_bits
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ablations change: the basis method, the prior family (chosen, if None), the rule, and calibration."""
+
+    basis: str = "variational"
+    family: str | None = None
+    rule: RuleMaker = most_informative
+    calibrated: bool = True
+
+    def __post_init__(self) -> None:
+        if self.family is not None and not self.families():
+            known = ", ".join(one.family for one in FAMILIES)
+            raise ValueError(f"There is no family of priors {self.family!r} to fit; use one of {known}.")
+
+    def families(self) -> tuple[PriorFit, ...]:
+        """Families to choose from."""
+        return tuple(one for one in FAMILIES if self.family in {None, one.family})
+
+
+@dataclass
+class AttuneMethod:
+    """Learn a basis and a population; ask what tells most; predict with the coefficients integrated out."""
+
+    name: str = "attune"
+    options: Options = Options()
+    prior: Prior = field(init=False)
+    basis: BasisMethod = field(init=False)
+    families: tuple[PriorFit, ...] = field(init=False)
+    own: bool | None = field(init=False)
+    scale: float = field(init=False)
+    trust: float = field(init=False)
+    response: ResponseModel = field(init=False)
+    curve: CertaintyCurve = field(init=False)
+    rewards: Float64[np.ndarray, "rows basis"] = field(init=False)
+
+    def fit(self, problem: Problem, rng: np.random.Generator) -> None:
+        """Choose family, scale and response on training people set aside, then learn from all of them."""
+        everything = np.ones(len(problem.training), dtype=bool)
+        self.basis = self._choose_basis(problem, everything, rng)
+        self.families = self.options.families()
+        self.own = None if self.options.calibrated and self.options.family is None else False
+        self.scale, self.trust = 1.0, 1.0
+        self.response, self.curve = ResponseModel(), CertaintyCurve.identity()
+        if self.options.calibrated:
+            self._calibrate(problem, Fold.draw(problem, rng), rng)
+        learned = self._learn(problem, everything, rng)
+        prior = learned.own if self.own and learned.own else learned.fitted(self.families, rng)
+        self.prior = trusted(prior, self.trust)
+        self.rewards = self.scale * learned.rewards
+
+    def begin(self, person: TestPerson, rng: np.random.Generator) -> "AttuneSession":
+        """Start from the prior of somebody who wrote what the person wrote."""
+        rows = self._differences(person.asked)
+        return AttuneSession(self, self.prior.told(person.about), rows, self.options.rule(rng))
+
+    def told(self, claimed: float) -> float:
+        """Certainty by the fitted curve."""
+        return self.curve(min(1.0, claimed / (1.0 - self.response.lapse)))
+
+    def _choose_basis(
+        self, problem: Problem, members: Bool[np.ndarray, " comparisons"], rng: np.random.Generator
+    ) -> BasisMethod:
+        """How far rewards may vary, and how many there are, by held-out texts and people."""
+        data, _ = training_data(problem, members)
+        method = choose_common(data, named_method(self.options.basis, problem.rank or 1), rng)
+        if problem.rank is None:
+            method = ranked(method, choose_rank(data, method, RANKS, rng)[0])
+        return choose_spread(data, method, rng)
+
+    def _calibrate(self, problem: Problem, fold: Fold, rng: np.random.Generator) -> None:
+        learned = self._learn(problem, fold.learned, rng)
+        prior: Prior = learned.fitted(self.families, rng)
+        self.families = tuple(one for one in self.families if one.family == prior.family)
+        people = recorded_people(problem, learned.rewards, fold)
+        if self.own is None:
+            candidates = [prior] if learned.own is None else [learned.own, prior]
+            prior = best_prior(people, candidates)
+            self.own = prior is learned.own
+        self.scale = choose_scale(people, prior, rng)
+        people = [person.scaled(self.scale) for person in people]
+        self.trust = choose_trust(people, prior, rng)
+        prior = trusted(prior, self.trust)
+        self.response = choose_response(people, prior, rng)
+        self.curve = fit_certainty(people, prior, self.response)
+
+    def _learn(
+        self, problem: Problem, members: Bool[np.ndarray, " comparisons"], rng: np.random.Generator
+    ) -> "Learned":
+        """Basis rewards of all rows from the marked comparisons, with what a prior can be fitted on."""
+        data, ids = training_data(problem, members)
+        basis = self.basis.fit(data, rng)
+        rewards, spread = standardised(basis, data)
+        own = None
+        if basis.prior is not None:
+            own = GaussianPrior(Posterior(basis.prior.mean * spread, basis.prior.precision / np.outer(spread, spread)))
+        about = None if problem.about is None else [problem.about[one] for one in ids]
+        return Learned(data, rewards, own, about)
+
+    def _differences(self, pairs: Pairs) -> Float64[np.ndarray, "pairs basis"]:
+        return np.asarray(self.rewards[pairs.first] - self.rewards[pairs.second], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Basis ``rewards`` of all rows, the comparisons they were learned from, and the method's ``own`` prior, if any."""
+
+    data: TrainingData
+    rewards: Float64[np.ndarray, "rows basis"]
+    own: GaussianPrior | None
+    about: Sequence[str | None] | None
+
+    def fitted(self, families: Sequence[PriorFit], rng: np.random.Generator) -> Prior:
+        """The family that serves left-out people best, fitted on at most ``MOST_FOR_PRIOR`` people."""
+        data = self.data
+        some = np.isin(data.people, rng.permutation(data.person_count)[:MOST_FOR_PRIOR])
+        differences = self.rewards[data.first[some]] - self.rewards[data.second[some]]
+        people = data.people[some]
+        about = None if self.about is None else [self.about[one] for one in np.unique(people)]
+        return choose_prior(differences, data.labels[some], people, families=families, about=about, rng=rng).prior
+
+
+class AttuneSession:
+    """One person: the belief after each answer, refitted from all of them."""
+
+    def __init__(
+        self, method: AttuneMethod, prior: Prior, rows: Float64[np.ndarray, "pairs basis"], rule: Rule
+    ) -> None:
+        self._method, self._prior, self._rows, self._rule = method, prior, rows, rule
+        self._asked: list[int] = []
+        self._labels: list[float] = []
+        self.belief: Belief = prior.population
+
+    def choose(self, allowed: Bool[np.ndarray, " pairs"]) -> int:
+        """The allowed pair that the rule gains most from."""
+        selection = select_pair(self.belief, self._rows, allowed, rule=self._rule)
+        if selection is None:
+            raise ValueError("No pair is allowed; stop asking.")
+        return selection.index
+
+    def observe(self, index: int, label: float) -> None:
+        """Refit the belief from all answers so far."""
+        self._asked.append(index)
+        self._labels.append(label)
+        answers = Answers.of(self._rows[self._asked], np.array(self._labels))
+        self.belief, _ = self._prior.condition(answers, self._method.response)
+
+    def predict(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+        """Probabilities of choosing the first text of each pair."""
+        return choice_probability(self.belief, self._method._differences(pairs), self._method.response)
+
+
+def training_data(
+    problem: Problem, members: Bool[np.ndarray, " comparisons"]
+) -> tuple[TrainingData, Int64[np.ndarray, " people"]]:
+    """The marked training comparisons, and which training people they are of."""
+    pairs = problem.training
+    ids, people = np.unique(problem.training_people[members], return_inverse=True)
+    columns = (pairs.first[members], pairs.second[members], people.astype(np.int64), pairs.labels[members])
+    return TrainingData(problem.features, *columns, rows=problem.rows), ids
+
+
+def standardised(
+    basis: LearnedBasis, data: TrainingData
+) -> tuple[Float64[np.ndarray, "rows basis"], Float64[np.ndarray, " basis"]]:
+    """Basis rewards of all rows, divided by the spread of their differences between compared rows; and the spread."""
+    rewards = np.asarray(basis.rewards(data.features), dtype=np.float64)
+    spread = (rewards[data.first] - rewards[data.second]).std(axis=0)
+    spread = np.where(spread > 0.0, spread, 1.0)
+    return rewards / spread, spread
+
+
+def recorded_people(
+    problem: Problem, rewards: Float64[np.ndarray, "rows basis"], fold: Fold
+) -> Sequence[RecordedPerson]:
+    """The people set aside who have enough to be asked and to be predicted on."""
+    pairs = problem.training
+    differences = rewards[pairs.first] - rewards[pairs.second]
+    found = []
+    for person in np.unique(problem.training_people[fold.asked]):
+        mine = problem.training_people == person
+        asked, predicted = mine & fold.asked, mine & fold.predicted
+        if asked.sum() >= FEWEST_ASKED and predicted.sum() >= FEWEST_PREDICTED:
+            about = problem.about[person] if problem.about else None
+            found.append(
+                RecordedPerson(
+                    differences[asked], pairs.labels[asked], differences[predicted], pairs.labels[predicted], about
+                )
+            )
+    return found

@@ -1,0 +1,121 @@
+"""From predictions to figures with intervals over people. Knows nothing of methods or gates.
+
+People are resampled within each seed, and with the same draws for every figure of one evaluation: the interval of a
+difference between two methods is therefore paired.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from app.preferences.population import log_loss
+from app.training.evaluation.run import Record
+from app.training.metrics import Interval, accuracy, auc
+
+DRAWS = 2000
+BINS = 10
+Values = Float64[np.ndarray, " people"]
+
+
+def _decided_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return log_loss(probabilities, labels) if len(labels) else float("nan")
+
+
+METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "auc": auc,
+    "accuracy": accuracy,
+    "log_loss": _decided_log_loss,
+}
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How often each person was drawn (draws, people), people being drawn within their seed."""
+
+    weights: Float64[np.ndarray, "draws people"]
+
+    @classmethod
+    def of(cls, seeds: Int64[np.ndarray, " people"], rng: np.random.Generator, draws: int = DRAWS) -> "Bootstrap":
+        """Resample the people of each seed with replacement."""
+        weights = np.zeros((draws, len(seeds)))
+        for seed in np.unique(seeds):
+            members = np.flatnonzero(seeds == seed)
+            chosen = members[rng.integers(0, len(members), (draws, len(members)))]
+            np.add.at(weights, (np.arange(draws)[:, None], chosen), 1.0)
+        return cls(weights)
+
+    def mean(self, values: Values) -> Interval:
+        """Mean over the people who have a value, with its 95 % interval."""
+        known = np.isfinite(values)
+        if not known.any():
+            return Interval(float("nan"), float("nan"), float("nan"))
+        counts = self.weights @ known.astype(np.float64)
+        means = (self.weights @ np.where(known, values, 0.0))[counts > 0] / counts[counts > 0]
+        low, high = np.quantile(means, [0.025, 0.975])
+        return Interval(float(values[known].mean()), float(low), float(high))
+
+    def calibration_error(self, bins: Float64[np.ndarray, "people bins 3"]) -> Interval:
+        """Expected calibration error over pooled choices, from each person's sums in each bin (``binned``)."""
+
+        def error(sums: np.ndarray) -> np.ndarray:
+            gaps = np.abs(sums[..., 1] - sums[..., 2]).sum(-1)
+            return np.asarray(gaps / np.maximum(sums[..., 0].sum(-1), 1.0))
+
+        if not bins[..., 0].any():
+            return Interval(float("nan"), float("nan"), float("nan"))
+        drawn = error((self.weights @ bins.reshape(len(bins), -1)).reshape(len(self.weights), -1, 3))
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        return Interval(float(error(bins.sum(0))), float(low), float(high))
+
+
+def per_person(records: Sequence[Record], count: int, metric: str) -> Values:
+    """The metric of each person after ``count`` answers; NaN where they gave fewer or it is not defined."""
+    score = METRICS[metric]
+    found = [
+        score(one.probabilities[count], one.labels) if count in one.probabilities and len(one.labels) else np.nan
+        for one in records
+    ]
+    return np.array(found, dtype=np.float64)
+
+
+def binned(records: Sequence[Record], count: int) -> Float64[np.ndarray, "people bins 3"]:
+    """Choices, summed confidence and summed correctness of each person in bins of the predicted side's probability."""
+    sums = np.zeros((len(records), BINS, 3))
+    for row, one in zip(sums, records, strict=True):
+        if count in one.probabilities:
+            probability = one.probabilities[count]
+            confident = np.maximum(probability, 1.0 - probability)
+            right = np.where(probability >= 0.5, one.labels, 1.0 - one.labels)
+            which = np.minimum(((confident - 0.5) * 2.0 * BINS).astype(int), BINS - 1)
+            for column, values in enumerate((np.ones(len(which)), confident, right)):
+                np.add.at(row[:, column], which, values)
+    return sums
+
+
+@dataclass(frozen=True)
+class CertaintyBin:
+    """People and stages told a certainty in one tenth: mean told, mean realised rescaled accuracy, and how many."""
+
+    low: float
+    told: float
+    realised: float
+    stages: int
+
+
+def certainty_bins(records: Sequence[Record]) -> list[CertaintyBin]:
+    """What people were told against what came true, over all people and numbers of answers."""
+    stages = [
+        (told, float((np.sign(2.0 * one.probabilities[count] - 1.0) * (2.0 * one.labels - 1.0)).mean()))
+        for one in records
+        for count, told in one.told.items()
+    ]
+    told, realised = np.array(stages, dtype=np.float64).reshape(-1, 2).T
+    which = np.minimum((told * BINS).astype(int), BINS - 1)
+    return [
+        CertaintyBin(
+            b / BINS, float(told[which == b].mean()), float(realised[which == b].mean()), int((which == b).sum())
+        )
+        for b in np.unique(which)
+    ]
