@@ -37,7 +37,7 @@ class Contest:
         loaded = load_language_model(model_directory)
         tokenizer = AutoTokenizer.from_pretrained(model_directory)
         endless = ChatTokenizer(tokenizer, (), loaded.network.shape.vocabulary)
-        self.model = LanguageModel(loaded.network, endless, loaded.device)
+        self.model = LanguageModel(loaded.network, endless, loaded.device, loaded.directory)
         self.heads, self.n, self.tokens, self.seed = Heads.on(loaded, basis), candidates, tokens, 0
         self.prompt = endless.prompt_ids((Message("user", PROMPT),))
         self.reference: Any = AutoModelForCausalLM.from_pretrained(model_directory, dtype=torch.float32).eval()

@@ -10,7 +10,7 @@ from app.commands.progress import steps
 if TYPE_CHECKING:
     from app.training.dataset import ComparisonData
 
-Method = Literal["uniform", "pref", "lore", "p-rm"]
+Method = Literal["variational", "uniform", "pref", "lore", "p-rm"]
 UserModel = Literal["individual", "cluster", "uniform"]
 Pooling = Literal["response_mean", "last_token", "mean", "first_token"]
 
@@ -27,7 +27,7 @@ def fit(
     data: Annotated[Path, typer.Option(help="Comparisons, one JSON object a line.")],
     out: Annotated[Path, typer.Option(help="Artifact directory to write.")],
     model: MODEL = BUNDLED / "model",
-    method: Annotated[Method, typer.Option(help="How the basis rewards are learned.")] = "pref",
+    method: Annotated[Method, typer.Option(help="How the basis rewards are learned.")] = "variational",
     rank: Annotated[
         int | None,
         typer.Option(min=1, max=64, help="K, the number of basis rewards; chosen on held-out people if none."),
@@ -49,7 +49,7 @@ def fit(
 ) -> None:
     """Learn K basis rewards, name them, fit the prior and its calibration, and score it on held-out people.
 
-    Example: attune basis fit --data comparisons.jsonl --out bases/mine --method pref --cache features
+    Example: attune basis fit --data comparisons.jsonl --out bases/mine --cache features
     """
     from app.training.recipes import fit_from_comparisons
     from app.training.threads import use_threads

@@ -12,12 +12,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from app.preferences.belief import Belief
 from app.preferences.gaussian import Posterior
-from app.preferences.information import information_bits
+from app.preferences.information import information_bits, information_bound
 from app.preferences.information_search import TIE_TOLERANCE, InformationSearch
 from app.preferences.logistic import ROWS_PER_CHUNK, sigmoid
 from app.preferences.near_duplicates import near_duplicates
 
 ROWS_PER_SEARCH = 8192  # rows x basis rewards stays in the second-level cache
+SHORTLIST = 256  # pairs on which a belief of many components is evaluated: some thousand numbers for each of them
 
 Rule = Callable[[Belief, Float64[np.ndarray, "pairs basis"]], Float64[np.ndarray, " pairs"]]
 
@@ -194,6 +195,9 @@ def select_pair(
 ) -> Selection | None:
     """Choose the allowed pair that gains most. For many choices from one large pool, build a ``PoolIndex``.
 
+    A belief of many components meets the expected information on the ``SHORTLIST`` pairs that would tell most about a
+    Gaussian with its mean and covariance; every other rule and belief is evaluated on all allowed pairs.
+
     Args:
         belief: Belief about the coefficients.
         differences: Basis rewards of the first candidate minus the second, one row a pair.
@@ -213,6 +217,8 @@ def select_pair(
     def choose(mask: Bool[np.ndarray, " pairs"]) -> Selection | None:
         if rule is expected_information_bits and isinstance(belief, Posterior):
             return _most_informative(belief, differences, mask)
+        if rule is expected_information_bits:
+            return _largest_gain(belief, differences, _shortlist(belief, differences, mask), rule)
         return _largest_gain(belief, differences, mask, rule)
 
     return without_repeats(choose, differences, allowed, asked)
@@ -244,6 +250,19 @@ def _most_informative(
         search.offer(rows, *belief.project(differences[rows]))
     found = search.result()
     return None if found is None else Selection(*found)
+
+
+def _shortlist(
+    belief: Belief, differences: Float64[np.ndarray, "pairs basis"], allowed: Bool[np.ndarray, " pairs"]
+) -> Bool[np.ndarray, " pairs"]:
+    """The allowed rows that promise most by their margins' first two moments alone, at most ``SHORTLIST``."""
+    rows = np.flatnonzero(allowed)
+    if len(rows) <= SHORTLIST:
+        return allowed
+    promises = information_bound(*belief.project(differences[rows]))
+    kept = np.zeros(len(allowed), dtype=np.bool_)
+    kept[rows[np.argpartition(-promises, SHORTLIST)[:SHORTLIST]]] = True
+    return kept
 
 
 def _chunks(allowed: Bool[np.ndarray, " pairs"]) -> Iterator[Int64[np.ndarray, " rows"]]:

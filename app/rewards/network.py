@@ -157,6 +157,7 @@ class LlamaNetwork:
             here = slice(start, start + length)
             return self.cosines[None, here, None], self.signed_sines[None, here, None]
         where = prefix.lengths[:, None] + torch.arange(start, start + length, device=self.cosines.device)
+        where = where.clamp(max=len(self.cosines) - 1)  # beyond the context there is only padding
         return self.cosines[where][:, :, None], self.signed_sines[where][:, :, None]
 
     def _attend(

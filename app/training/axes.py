@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from app.entities import Axis
+from app.preferences.gaussian import Posterior
 from app.training.properties import PROPERTIES
 
 NAMED_FROM = 0.3
@@ -40,6 +41,11 @@ class Turn:
         """Coefficients on the turned basis that give every pair of texts the same reward difference."""
         turned: Float64[np.ndarray, "people basis"] = old @ np.linalg.inv(self.matrix)
         return turned
+
+    def belief(self, old: Posterior) -> Posterior:
+        """The same belief about rewards, as coefficients on the turned basis."""
+        precision = self.matrix @ old.precision @ self.matrix.T
+        return Posterior(self.coefficients(old.mean[None])[0], (precision + precision.T) / 2.0)
 
 
 def find_turn(rewards: Float64[np.ndarray, "texts basis"], properties: Float64[np.ndarray, "texts properties"]) -> Turn:

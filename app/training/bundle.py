@@ -25,6 +25,8 @@ from app.training.people import choose, draw_tastes
 from app.training.properties import PropertyScale
 
 PER_PERSON = {"own": 40, "real": 25, "pool": 35}
+PER_HELD_OUT_PERSON = {"own": 240, "real": 25, "pool": 60}
+"""More of those whom calibration and scores are about: with few choices behind each, what came true is mostly noise."""
 WRITE_ABOUT = 0.5
 SIMULATED, REAL = "sim:", "ukp:"
 Group = tuple[Conversation, tuple[str, ...]]
@@ -86,9 +88,10 @@ def simulated_comparisons(texts: Texts, people: int, rng: np.random.Generator) -
     row = {text: number for number, text in enumerate(distinct)}
     for number, taste in enumerate(draw_tastes(people, rng)):
         name = f"{SIMULATED}{number}"
+        held_out = simulated_part(name) > 0
         writes = rng.random() < WRITE_ABOUT
-        about = write_about(taste, rng, held_out=simulated_part(name) > 0) if writes else None
-        for kind, count in PER_PERSON.items():
+        about = write_about(taste, rng, held_out=held_out) if writes else None
+        for kind, count in (PER_HELD_OUT_PERSON if held_out else PER_PERSON).items():
             pairs = [kinds[kind][i] for i in rng.integers(0, len(kinds[kind]), count)]
             first, second = (scores[[row[pair[side]] for pair in pairs]] @ taste for side in (1, 2))
             answers = choose(first, second, rng)

@@ -1,7 +1,7 @@
 """The prior of a basis: the family that serves held-out people best, and whether it should read what people write."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -22,12 +22,14 @@ class FittedPrior:
     """The chosen ``prior``, and each family's held-out log-loss in nats with its standard error over people.
 
     ``reading`` is, on the calibration people who wrote something, the log-loss that reading saved, with its standard
-    error; None if nobody wrote.
+    error; None if nobody wrote. ``own`` tells that the prior under which the heads were learned was better than all
+    fitted ones on calibration people, and is the one chosen.
     """
 
     prior: Prior
     losses: dict[str, tuple[float, float]]
     reading: tuple[float, float] | None = None
+    own: bool = False
 
 
 def fit_prior(
@@ -38,8 +40,12 @@ def fit_prior(
     calibration: Sequence[RecordedPerson],
     rng: np.random.Generator,
     families: Sequence[PriorFit] = FAMILIES,
+    own: Prior | None = None,
 ) -> FittedPrior:
     """Choose among the families that do not read, then let the one that does prove itself on new people's words.
+
+    Last comes the prior under which the heads were learned: families are fitted on the people that the heads were
+    fitted to, who seem to differ more than people do; calibration people decide.
 
     Args:
         differences: Basis reward differences of training people, of whom at most ``MOST_PEOPLE`` are used.
@@ -49,7 +55,23 @@ def fit_prior(
         calibration: Held-out people; reading must lower the log-loss of those who wrote by more than a standard error.
         rng: Draws people, folds and orders.
         families: What to choose from, the simplest first.
+        own: The prior under which the heads were learned, if any.
     """
+    fitted = _fit_families(differences, labels, people, about, calibration, rng, families)
+    if own is None or not calibration or mean_loss(calibration, own) > mean_loss(calibration, fitted.prior):
+        return fitted
+    return replace(fitted, prior=own, own=True)
+
+
+def _fit_families(
+    differences: Float64[np.ndarray, "comparisons basis"],
+    labels: Float64[np.ndarray, " comparisons"],
+    people: np.ndarray,
+    about: Sequence[str | None],
+    calibration: Sequence[RecordedPerson],
+    rng: np.random.Generator,
+    families: Sequence[PriorFit],
+) -> FittedPrior:
     ids = np.unique(people)
     chosen = np.sort(rng.permutation(len(ids))[:MOST_PEOPLE])
     kept = np.isin(people, ids[chosen])
@@ -65,14 +87,9 @@ def fit_prior(
     return FittedPrior(reader if gain > error else choice.prior, choice.losses, (gain, error))
 
 
-def best_prior(people: Sequence[RecordedPerson], candidates: Sequence[Prior]) -> Prior:
-    """The candidate under which people whom neither heads nor prior have seen are predicted best, by log-loss.
-
-    The first of equals, and the first where there is nobody to judge.
-    """
-    if not people or len(candidates) == 1:
-        return candidates[0]
-    return min(candidates, key=lambda prior: float(_losses(people, prior).mean()))
+def mean_loss(people: Sequence[RecordedPerson], prior: Prior) -> float:
+    """Log-loss of people's held-out choices in nats, averaged over ``STAGES`` answers; zero where there is nobody."""
+    return float(_losses(people, prior).mean()) if people else 0.0
 
 
 def _losses(people: Sequence[RecordedPerson], prior: Prior) -> Float64[np.ndarray, " people"]:

@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float64
 
 from app.entities import Axis
 from app.preferences.answers import ResponseModel
-from app.preferences.belief import PriorFit
+from app.preferences.belief import Prior, PriorFit
 from app.preferences.certainty import CertaintyCurve
 from app.preferences.priors.choose import FAMILIES
-from app.preferences.priors.gaussian import GaussianFit
+from app.preferences.priors.gaussian import GaussianFit, GaussianPrior
+from app.preferences.priors.simplex import SimplexFit
 from app.preferences.priors.words import hashed_words, rarities, unit_rows
 from app.training.axes import find_turn, name_axes
-from app.training.calibration import choose_response, fit_certainty
+from app.training.calibration import choose_response, choose_scale, choose_trust, fit_certainty, trusted
 from app.training.dataset import ComparisonData
 from app.training.evidence import Certainty, Evidence, check_certainty
 from app.training.families import FittedPrior, fit_prior
@@ -98,15 +99,17 @@ def fit_basis(
     rewards = turn.apply(raw)
     axes, correlations = name_axes(turn, rewards[splits.held_out], properties[splits.held_out])
     served = np.ones(len(data.names), dtype=bool) if setup.served is None else setup.served
-    population = _Population(data, rewards, splits, served)
-    chosen, response = population.fit(rng)
+    own = None if learned.prior is None else GaussianPrior(turn.belief(learned.prior))
+    corners = () if learned.vertices is None else (SimplexFit(turn.coefficients(learned.vertices)),)
+    everyone = _Population(data, rewards, splits, served)
+    population, chosen, response = everyone.calibrated(rng, (*FAMILIES, *corners), own)
     told_about = population.recorded(1, setup.as_served)
     curve = fit_certainty(told_about, chosen.prior, response)
     told_to = population.recorded(2, setup.as_served)
     return FittedBasis(
         method=setup.method,
-        heads=turn.matrix @ learned.heads,
-        offset=-turn.matrix @ turn.centre,
+        heads=population.scale * turn.matrix @ learned.heads,
+        offset=-population.scale * turn.matrix @ turn.centre,
         axes=axes,
         correlations=correlations,
         chosen=chosen,
@@ -114,18 +117,19 @@ def fit_basis(
         certainty_curve=curve,
         certainties=check_certainty(told_to, chosen.prior, response, curve),
         evidence=Evidence.of(population.recorded(2), chosen.prior, response, rng),
-        others=_score_others(replace(population, members=~served), rng),
+        others=_score_others(_Population(data, rewards, splits, ~served), rng),
     )
 
 
 @dataclass(frozen=True)
 class _Population:
-    """Some of the people, with their comparisons as basis reward differences."""
+    """Some of the people, with the basis ``rewards`` of all texts: those that were learned, times ``scale``."""
 
     data: ComparisonData
     rewards: Float64[np.ndarray, "rows basis"]
     splits: Splits
     members: Bool[np.ndarray, " people"]
+    scale: float = 1.0
 
     def recorded(self, part: int, kind: Bool[np.ndarray, " rows"] | None = None) -> list[RecordedPerson]:
         """Members of the calibration or test part."""
@@ -133,21 +137,25 @@ class _Population:
         most = MOST_CALIBRATED if part == 1 else MOST_TESTED
         return self.splits.recorded(self.data, self.rewards, chosen, most=most, kind=kind)
 
-    def fit(
-        self, rng: np.random.Generator, families: Sequence[PriorFit] = FAMILIES
-    ) -> tuple[FittedPrior, ResponseModel]:
-        """Prior of the training members, and the response model of the calibration members."""
+    def calibrated(
+        self, rng: np.random.Generator, families: Sequence[PriorFit] = FAMILIES, own: Prior | None = None
+    ) -> tuple["_Population", FittedPrior, ResponseModel]:
+        """Prior of the training members; scale, trust and response by the calibration members, on held-out topics."""
         use = self.splits.training(self.data) & self.members[self.data.people]
         first, second, people = (column[use] for column in (self.data.first, self.data.second, self.data.people))
         about = [self.data.about[person] for person in np.unique(people)]
         calibration = self.recorded(1)
         differences = self.rewards[first] - self.rewards[second]
-        chosen = fit_prior(differences, self.data.labels[use], people, about, calibration, rng, families)
-        return chosen, choose_response(calibration, chosen.prior, rng)
+        chosen = fit_prior(differences, self.data.labels[use], people, about, calibration, rng, families, own)
+        scale = choose_scale(calibration, chosen.prior, rng)
+        scaled = replace(self, rewards=scale * self.rewards, scale=scale)
+        calibration = scaled.recorded(1)
+        prior = trusted(chosen.prior, choose_trust(calibration, chosen.prior, rng))
+        return scaled, replace(chosen, prior=prior), choose_response(calibration, prior, rng)
 
 
 def _score_others(population: _Population, rng: np.random.Generator) -> Evidence | None:
     if not population.members.any():
         return None
-    chosen, response = population.fit(rng, (GaussianFit(),))
+    population, chosen, response = population.calibrated(rng, (GaussianFit(),))
     return Evidence.of(population.recorded(2), chosen.prior, response, rng)

@@ -29,7 +29,8 @@ from app.training.features import compute_features
 from app.training.fit import Setup, fit_basis, training_data
 from app.training.generate import generate
 from app.training.methods import BasisMethod, Pref, Run, TrainingData, named_method
-from app.training.methods.choose import RANKS, choose_rank, choose_spread
+from app.training.methods.choose import RANKS, choose_rank, choose_spread, ranked
+from app.training.methods.common import choose_common
 from app.training.methods.data import check_rank
 from app.training.methods.personal import UserModel
 from app.training.pool import score_pool
@@ -55,7 +56,7 @@ def fit_from_comparisons(
     model_directory: Path,
     out: Path,
     *,
-    method: str = "pref",
+    method: str = "variational",
     rank: int | None = None,
     user_model: UserModel = "individual",
     alpha: float = 0.5,
@@ -130,16 +131,16 @@ def _usable(trunk: Trunk, data: ComparisonData, seed: int) -> tuple[ComparisonDa
 def _method(
     data: TrainingData, name: str, rank: int | None, user_model: UserModel, alpha: float, rng: np.random.Generator
 ) -> BasisMethod:
-    """The method asked for; without a rank, with the rank and the spread that predict held-out training people best."""
+    """The method asked for, with the settings that predict held-out texts and training people best; K unless given."""
     method = named_method(name, rank or 1, user_model=user_model, alpha=alpha)
     try:
         check_rank(method.rank, data)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
-    if rank is not None:
-        return method
-    chosen, _ = choose_rank(data, method, RANKS, rng)
-    return choose_spread(data, named_method(name, chosen, user_model=user_model, alpha=alpha), rng)
+    method = choose_common(data, method, rng)
+    if rank is None:
+        method = ranked(method, choose_rank(data, method, RANKS, rng)[0])
+    return choose_spread(data, method, rng)
 
 
 def fitting(trunk: Trunk, data: ComparisonData) -> Bool[np.ndarray, " rows"]:

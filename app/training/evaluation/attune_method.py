@@ -6,6 +6,7 @@ them; the basis and the prior in use are then learned from all training people.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -13,17 +14,16 @@ from jaxtyping import Bool, Float64, Int64
 from app.preferences.answers import Answers, ResponseModel
 from app.preferences.belief import Belief, Prior, PriorFit
 from app.preferences.certainty import CertaintyCurve
-from app.preferences.gaussian import Posterior
-from app.preferences.priors.choose import FAMILIES, choose_prior
+from app.preferences.priors.choose import FAMILIES, Choice, choose_prior
 from app.preferences.priors.gaussian import GaussianPrior
 from app.preferences.selection import Rule, expected_information_bits, select_pair
 from app.training.calibration import choose_response, choose_scale, choose_trust, fit_certainty, trusted
-from app.training.evaluation.folds import Fold
+from app.training.evaluation.folds import Fold, draw_folds
 from app.training.evaluation.problem import Pairs, Problem, TestPerson
-from app.training.families import best_prior
+from app.training.families import mean_loss
 from app.training.methods.choose import RANKS, choose_rank, choose_spread, ranked
 from app.training.methods.common import choose_common
-from app.training.methods.data import BasisMethod, LearnedBasis, TrainingData
+from app.training.methods.data import BasisMethod, TrainingData
 from app.training.methods.named import named_method
 from app.training.replay import RecordedPerson, choice_probability
 
@@ -66,7 +66,7 @@ class AttuneMethod:
     prior: Prior = field(init=False)
     basis: BasisMethod = field(init=False)
     families: tuple[PriorFit, ...] = field(init=False)
-    own: bool | None = field(init=False)
+    own: bool = field(init=False)
     scale: float = field(init=False)
     trust: float = field(init=False)
     response: ResponseModel = field(init=False)
@@ -78,15 +78,18 @@ class AttuneMethod:
         everything = np.ones(len(problem.training), dtype=bool)
         self.basis = self._choose_basis(problem, everything, rng)
         self.families = self.options.families()
-        self.own = None if self.options.calibrated and self.options.family is None else False
+        self.own = False
         self.scale, self.trust = 1.0, 1.0
         self.response, self.curve = ResponseModel(), CertaintyCurve.identity()
         if self.options.calibrated:
-            self._calibrate(problem, Fold.draw(problem, rng), rng)
+            self._calibrate(problem, rng)
         learned = self._learn(problem, everything, rng)
-        prior = learned.own if self.own and learned.own else learned.fitted(self.families, rng)
-        self.prior = trusted(prior, self.trust)
-        self.rewards = self.scale * learned.rewards
+        if self.own and learned.own is not None:
+            self.prior, self.rewards = learned.own, learned.rewards
+        else:
+            self.prior, self.rewards = learned.fitted(self.families, rng).prior, learned.standardised
+        self.prior = trusted(self.prior, self.trust)
+        self.rewards = self.scale * self.rewards
 
     def begin(self, person: TestPerson, rng: np.random.Generator) -> "AttuneSession":
         """Start from the prior of somebody who wrote what the person wrote."""
@@ -107,15 +110,26 @@ class AttuneMethod:
             method = ranked(method, choose_rank(data, method, RANKS, rng)[0])
         return choose_spread(data, method, rng)
 
-    def _calibrate(self, problem: Problem, fold: Fold, rng: np.random.Generator) -> None:
-        learned = self._learn(problem, fold.learned, rng)
-        prior: Prior = learned.fitted(self.families, rng)
-        self.families = tuple(one for one in self.families if one.family == prior.family)
-        people = recorded_people(problem, learned.rewards, fold)
-        if self.own is None:
-            candidates = [prior] if learned.own is None else [learned.own, prior]
-            prior = best_prior(people, candidates)
-            self.own = prior is learned.own
+    def _calibrate(self, problem: Problem, rng: np.random.Generator) -> None:
+        """Families, scale, trust and response, by people whom the fold's heads and prior have not seen.
+
+        A method's own prior is the same in every fold, so that the people of several folds can be put together where
+        one holds few of them.
+        """
+        folds = draw_folds(problem, rng)
+        learned = self._learn(problem, folds[0].learned, rng)
+        fitted = learned.fitted(self.families, rng)
+        self.families = tuple(one for one in self.families if one.family == fitted.prior.family)
+        people = recorded_people(problem, learned.standardised, folds[0])
+        prior = fitted.prior
+        if learned.own is not None and self.options.family is None:
+            own = recorded_people(problem, learned.rewards, folds[0])
+            if mean_loss(own, learned.own) <= mean_loss(people, prior):
+                self.own, prior = True, learned.own
+                rest = [
+                    recorded_people(problem, self._learn(problem, one.learned, rng).rewards, one) for one in folds[1:]
+                ]
+                people = [person for group in (own, *rest) for person in group]
         self.scale = choose_scale(people, prior, rng)
         people = [person.scaled(self.scale) for person in people]
         self.trust = choose_trust(people, prior, rng)
@@ -129,12 +143,9 @@ class AttuneMethod:
         """Basis rewards of all rows from the marked comparisons, with what a prior can be fitted on."""
         data, ids = training_data(problem, members)
         basis = self.basis.fit(data, rng)
-        rewards, spread = standardised(basis, data)
-        own = None
-        if basis.prior is not None:
-            own = GaussianPrior(Posterior(basis.prior.mean * spread, basis.prior.precision / np.outer(spread, spread)))
         about = None if problem.about is None else [problem.about[one] for one in ids]
-        return Learned(data, rewards, own, about)
+        own = None if basis.prior is None else GaussianPrior(basis.prior)
+        return Learned(data, np.asarray(basis.rewards(data.features), dtype=np.float64), own, about)
 
     def _differences(self, pairs: Pairs) -> Float64[np.ndarray, "pairs basis"]:
         return np.asarray(self.rewards[pairs.first] - self.rewards[pairs.second], dtype=np.float64)
@@ -149,14 +160,20 @@ class Learned:
     own: GaussianPrior | None
     about: Sequence[str | None] | None
 
-    def fitted(self, families: Sequence[PriorFit], rng: np.random.Generator) -> Prior:
+    @cached_property
+    def standardised(self) -> Float64[np.ndarray, "rows basis"]:
+        """Rewards whose differences between compared rows have unit spread: what families are fitted on."""
+        spread = (self.rewards[self.data.first] - self.rewards[self.data.second]).std(axis=0)
+        return self.rewards / np.where(spread > 0.0, spread, 1.0)
+
+    def fitted(self, families: Sequence[PriorFit], rng: np.random.Generator) -> Choice:
         """The family that serves left-out people best, fitted on at most ``MOST_FOR_PRIOR`` people."""
         data = self.data
         some = np.isin(data.people, rng.permutation(data.person_count)[:MOST_FOR_PRIOR])
-        differences = self.rewards[data.first[some]] - self.rewards[data.second[some]]
+        differences = self.standardised[data.first[some]] - self.standardised[data.second[some]]
         people = data.people[some]
         about = None if self.about is None else [self.about[one] for one in np.unique(people)]
-        return choose_prior(differences, data.labels[some], people, families=families, about=about, rng=rng).prior
+        return choose_prior(differences, data.labels[some], people, families=families, about=about, rng=rng)
 
 
 class AttuneSession:
@@ -197,16 +214,6 @@ def training_data(
     ids, people = np.unique(problem.training_people[members], return_inverse=True)
     columns = (pairs.first[members], pairs.second[members], people.astype(np.int64), pairs.labels[members])
     return TrainingData(problem.features, *columns, rows=problem.rows), ids
-
-
-def standardised(
-    basis: LearnedBasis, data: TrainingData
-) -> tuple[Float64[np.ndarray, "rows basis"], Float64[np.ndarray, " basis"]]:
-    """Basis rewards of all rows, divided by the spread of their differences between compared rows; and the spread."""
-    rewards = np.asarray(basis.rewards(data.features), dtype=np.float64)
-    spread = (rewards[data.first] - rewards[data.second]).std(axis=0)
-    spread = np.where(spread > 0.0, spread, 1.0)
-    return rewards / spread, spread
 
 
 def recorded_people(

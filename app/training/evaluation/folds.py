@@ -6,6 +6,7 @@ person's own texts are parted instead.
 """
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,9 +14,14 @@ from jaxtyping import Bool
 from app.training.evaluation.problem import Problem
 from app.training.methods.groups import connected
 
-CALIBRATION_SHARE = 0.25
-HELD_OUT_SHARE = 0.3
+CALIBRATION_SHARE = 0.2
+HELD_OUT_SHARE = 0.15
+HELD_OUT_OWN_SHARE = 0.4
+"""Of texts, where they are learned from by nobody; of a person's own, where everyone's are the same."""
 FEWEST_GROUPS = 12
+FOLDS = 6
+FEWEST_PEOPLE, FEWEST_HELD_OUT = 200, 30
+"""People set aside, and groups of texts held out, by the folds together; where one fold holds as many, it is enough."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Fold:
 
     @classmethod
     def draw(cls, problem: Problem, rng: np.random.Generator) -> "Fold":
-        """Set a quarter of the training people aside, and three tenths of the texts."""
+        """Set a fifth of the training people aside, and a part of the texts."""
         people, pairs = problem.training_people, problem.training
         count = int(people.max()) + 1
         aside = np.isin(people, rng.permutation(count)[: max(1, round(CALIBRATION_SHARE * count))])
@@ -41,5 +47,14 @@ class Fold:
         # A person's texts are parted by a hash of both, the same for all of their comparisons.
         share = rng.random((problem.rows,))
         turn = rng.random(count)[people]
-        first, second = ((share[rows] + turn) % 1.0 < np.sqrt(HELD_OUT_SHARE) for rows in (pairs.first, pairs.second))
+        first, second = ((share[rows] + turn) % 1.0 < HELD_OUT_OWN_SHARE for rows in (pairs.first, pairs.second))
         return cls(~aside, aside & ~first & ~second, aside & first & second)
+
+
+def draw_folds(problem: Problem, rng: np.random.Generator) -> list[Fold]:
+    """As many folds as it takes to set enough people and texts aside, at most ``FOLDS``; people may be in several."""
+    wanted = FEWEST_PEOPLE / (CALIBRATION_SHARE * (int(problem.training_people.max()) + 1))
+    if problem.features is not None:
+        groups = connected(problem.training.first, problem.training.second, problem.rows)
+        wanted = max(wanted, FEWEST_HELD_OUT / (HELD_OUT_SHARE * len(np.unique(groups[problem.training.first]))))
+    return [Fold.draw(problem, rng) for _ in range(min(FOLDS, ceil(wanted)))]

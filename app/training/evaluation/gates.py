@@ -12,6 +12,7 @@ from app.training.evaluation.campaign import (
     SWAPPED,
     Campaign,
 )
+from app.training.evaluation.scores import excess_certainty
 
 LEADS = {
     "attributes": {5: 0.05, 10: 0.02, 20: 0.02},
@@ -24,6 +25,7 @@ FEW_SHOT_LEAD_ONE_TASTE = 0.03
 MOST_LOG_LOSS, MOST_CALIBRATION_ERROR = 0.70, 0.08
 MOST_UPDATE_MILLISECONDS, MOST_CHOICE_MILLISECONDS = 1.0, 5.0
 SHUFFLED_WITHIN = 0.03
+TOLD_AROUND, TOLD_WITHIN, FEWEST_TOLD = (0.75, 0.85), 0.03, 20
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,20 @@ def _no_leak(campaign: Campaign) -> Gate:
     return Gate("G8 leaks", requirement, found, checks.sides_mirrored and balanced)
 
 
+def _told_true(campaign: Campaign) -> Gate:
+    """People told about 0.8, the same person at several numbers of answers counting once."""
+    low, high = TOLD_AROUND
+    gaps = excess_certainty(campaign.methods[campaign.subject], low, high)
+    people = int(np.isfinite(gaps).sum())
+    requirement = (
+        f"people told a certainty of {low:g} to {high:g}: the realised rescaled accuracy is within {TOLD_WITHIN:g}"
+    )
+    if people < FEWEST_TOLD:
+        return Gate("G9 certainty", requirement, f"only {people} people were told so much", None)
+    gap = campaign.bootstrap.mean(gaps)
+    return Gate("G9 certainty", requirement, f"told - realised {gap}, {people} people", abs(gap.mean) <= TOLD_WITHIN)
+
+
 def _skipped(name: str, requirement: str) -> Gate:
     return Gate(name, requirement, "not judged", None)
 
@@ -153,4 +169,5 @@ GATES: Sequence[Callable[[Campaign], Gate]] = (
     _replayed,
     _controlled,
     _no_leak,
+    _told_true,
 )

@@ -119,3 +119,19 @@ def certainty_bins(records: Sequence[Record]) -> list[CertaintyBin]:
         )
         for b in np.unique(which)
     ]
+
+
+def excess_certainty(records: Sequence[Record], low: float, high: float) -> Values:
+    """What each person was told beyond what came true, over the numbers of answers at which it was in [low, high).
+
+    NaN for people who were never told a certainty in that range.
+    """
+    found = []
+    for one in records:
+        gaps = [
+            told - float((np.sign(2.0 * one.probabilities[count] - 1.0) * (2.0 * one.labels - 1.0)).mean())
+            for count, told in one.told.items()
+            if low <= told < high
+        ]
+        found.append(float(np.mean(gaps)) if gaps else float("nan"))
+    return np.array(found, dtype=np.float64)

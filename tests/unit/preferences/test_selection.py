@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from app.preferences.logistic import binary_entropy_bits, sigmoid
 from app.preferences.posterior import Posterior, fit_posterior, precision
-from app.preferences.priors.components import Components
+from app.preferences.priors.components import Components, points
 from app.preferences.selection import (
     RULES,
     Rule,
@@ -240,3 +240,12 @@ def test_ten_chosen_questions_tell_more_than_ten_random_ones(
     with unchecked_shapes():
         gains = [_accuracy_after_ten(rule, seed) - random for seed, random in enumerate(accuracy_of_random_questions)]
     assert min(gains) > 0.03  # at least 0.08 measured
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_shortlist_of_a_mixture_misses_next_to_no_information(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((4000, 4))
+    belief = points(np.zeros(60), 2.0 * rng.dirichlet(np.full(4, 0.2), 60))
+    chosen = select_pair(belief, rows, np.ones(len(rows), dtype=bool))
+    assert chosen.expected_information_bits >= 0.97 * expected_information_bits(belief, rows).max()

@@ -52,6 +52,19 @@ def test_both_responses_of_a_pair_score_the_same_alone_and_together(model: Langu
     np.testing.assert_allclose(together, alone, atol=TOLERANCE)
 
 
+def test_a_long_prompt_beside_a_long_response_may_exceed_the_context_when_padded(model: LanguageModel) -> None:
+    def words(count: int) -> str:
+        return " ".join(["fruit"] * count)
+
+    def length(row: Row) -> int:
+        return int(LanguageModelTrunk(model).token_counts([row])[0])
+
+    most = max(count for count in range(1, 120) if length((_ask(words(count)), "Yes.")) <= model.context)
+    rows: list[Row] = [(_ask(words(most)), "Yes."), (_ask("Why?"), words(most))]
+    alone = np.concatenate([pooled_features(model, [row]) for row in rows])
+    np.testing.assert_allclose(pooled_features(model, rows), alone, atol=TOLERANCE)
+
+
 def test_blanks_around_a_response_do_not_count(model: LanguageModel) -> None:
     features = pooled_features(model, [(ROWS[0][0], "Apple."), (ROWS[0][0], " Apple.\n")])
     np.testing.assert_allclose(features[0], features[1], atol=TOLERANCE)

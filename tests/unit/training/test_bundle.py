@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.training.bundle import PER_PERSON, Texts, simulated_comparisons, simulated_part, user
+from app.training.bundle import PER_HELD_OUT_PERSON, PER_PERSON, Texts, simulated_comparisons, simulated_part, user
 from app.training.dataset import ComparisonData
 
 PEOPLE = 60
@@ -14,8 +14,10 @@ def table():
     return ComparisonData.of(simulated_comparisons(texts, PEOPLE, np.random.default_rng(0)))
 
 
-def test_everyone_compares_every_kind_of_text(table):
-    assert (np.bincount(table.people) == sum(PER_PERSON.values())).all()
+def test_everyone_compares_every_kind_of_text_and_held_out_people_more_of_it(table):
+    held_out = np.array([simulated_part(name) > 0 for name in table.names])
+    expected = np.where(held_out, sum(PER_HELD_OUT_PERSON.values()), sum(PER_PERSON.values()))
+    assert (np.bincount(table.people) == expected).all()
 
 
 def test_a_comparison_is_between_responses_to_one_prompt(table):

@@ -20,7 +20,7 @@ def test_people_set_aside_are_not_learned_from():
     problem = grouped_problem()
     fold = Fold.draw(problem, np.random.default_rng(0))
     aside = set(problem.training_people[fold.asked])
-    assert len(aside) == 5
+    assert len(aside) == 4
     assert not aside & set(problem.training_people[fold.learned])
 
 
