@@ -1,7 +1,8 @@
 """The embedded engine: a Llama or Qwen2 checkpoint decoded by attune's own torch loop, one request at a time.
 
 Implements ``ports.Decoder``. Everything that computes, the tokenizer included, runs in the worker's thread; the event
-loop only waits. Where the basis has a trunk of its own, finished texts are read by it in a second pass. Knows no users.
+loop only waits. Where the basis has a trunk of its own, finished texts are read by it in a second pass; one with less
+context than the model reads the beginning of a long text. Knows no users.
 """
 
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
 from jaxtyping import Float64
 
@@ -23,6 +25,8 @@ from app.rewards.language import LanguageModel, load_language_model
 from app.rewards.scorer import basis_rewards
 from app.rewards.trunk import Trunk
 from app.rewards.trunk_transformers import trunk_of
+
+log = structlog.get_logger("attune.engine")
 
 _LOADING_SECONDS = 3600.0
 _SMALL_HIDDEN = 1024
@@ -122,11 +126,12 @@ class TransformersEngine:
         """Draw ``n`` completions of ``conversation`` with their basis rewards, from one prefill.
 
         Candidate i depends on the conversation, the options and i alone; what was drawn before is not drawn again,
-        unless the options tell that it is not ``cacheable``: then no text of it stays in memory.
+        unless the options tell that it is not ``cacheable``: then no text of it stays in memory. Where the basis has
+        a trunk of its own, rewards are of as much of a text as the trunk's context holds after the prompt.
 
         Raises:
-            PromptTooLong: Before any decoding, if the prompt and ``options.max_tokens`` exceed the context; after it,
-                if a text exceeds the context of the basis' own trunk.
+            PromptTooLong: Before any decoding, if the prompt and ``options.max_tokens`` exceed the context, or the
+                prompt leaves no room for a response in that of the basis' own trunk.
             EngineOverloaded: If the queue is full.
             EngineTimeout: After the deadline.
             NonFiniteReward: If the network yields values that are not finite.
@@ -139,9 +144,7 @@ class TransformersEngine:
             return known
 
         def draw(check: Check) -> CandidateSet:
-            ids = loaded.model.tokenizer.prompt_ids(conversation)
-            if len(ids) + options.max_tokens > loaded.model.context:
-                raise PromptTooLong(len(ids), options.max_tokens, loaded.model.context)
+            ids = self._fitting_prompt(loaded, conversation, options.max_tokens)
             began = time.perf_counter()
             drawn = decode(loaded.model, loaded.heads, ids, n, options, check=check)
             if self._artifact.trunk is not None:
@@ -157,10 +160,10 @@ class TransformersEngine:
     async def basis_rewards(
         self, conversation: Conversation, responses: Sequence[str]
     ) -> Float64[np.ndarray, "responses basis"]:
-        """Basis rewards of texts written elsewhere, each averaged over the response's tokens.
+        """Basis rewards of texts written elsewhere, each averaged over the response's tokens; none is truncated.
 
         Raises:
-            PromptTooLong: If the conversation and a response exceed the context.
+            PromptTooLong: If the conversation and a response exceed the context of what reads them.
             EngineOverloaded: If the queue is full.
             EngineTimeout: After the deadline.
             NonFiniteReward: If the network yields values that are not finite.
@@ -178,17 +181,32 @@ class TransformersEngine:
         model = load_language_model(self._directory, device=self._device)
         torch.set_num_threads(self._threads or usual_threads(model.network.shape.hidden, most))
         trunk = trunk_of(self._artifact, model)
+        if trunk.context < model.context:
+            effect = "basis rewards of a response that is too long for the trunk are those of its beginning"
+            log.warning("short_trunk", trunk_context=trunk.context, model_context=model.context, effect=effect)
         heads = Heads.none(model) if self._artifact.trunk else Heads.on(model, self._artifact)
         hello = (Message("user", "Hello"),)
         drawn = decode(model, heads, model.tokenizer.prompt_ids(hello), 2, _WARM_UP, check=check)
         self._scored(trunk, hello, drawn, check)
         return _Loaded(model, trunk, heads)
 
+    def _fitting_prompt(self, loaded: _Loaded, conversation: Conversation, max_tokens: int) -> list[int]:
+        """The prompt's token ids; raises ``PromptTooLong`` unless model and trunk have room for a response to it."""
+        ids = loaded.model.tokenizer.prompt_ids(conversation)
+        if len(ids) + max_tokens > loaded.model.context:
+            raise PromptTooLong(len(ids), max_tokens, loaded.model.context)
+        if self._artifact.trunk is not None:
+            count = loaded.trunk.prompt_count(conversation)
+            if count >= loaded.trunk.context:
+                raise PromptTooLong(count, 1, loaded.trunk.context)
+        return ids
+
     def _scored(
         self, trunk: Trunk, conversation: Conversation, drawn: Sequence[Candidate], check: Check
     ) -> list[Candidate]:
-        """The candidates with the basis rewards that ``trunk`` gives to their texts."""
-        rewards = basis_rewards(trunk, self._artifact, [(conversation, one.text) for one in drawn], check=check)
+        """The candidates with the basis rewards that ``trunk`` gives to as much of their texts as it holds."""
+        rows = [(conversation, one.text) for one in drawn]
+        rewards = basis_rewards(trunk, self._artifact, rows, check=check, truncate=True)
         return [replace(one, basis_rewards=row) for one, row in zip(drawn, rewards, strict=True)]
 
     def _need_model(self) -> _Loaded:

@@ -6,6 +6,7 @@ only, so that a machine without torch can serve the API. Does not run the model.
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def save_basis(
     """Write a basis artifact and return it as ``load_basis`` reads it back.
 
     Args:
-        directory: Created if needed; an artifact in it is replaced.
+        directory: Created if needed; an artifact in it is replaced, with its trunk.
         model_name: Name of the language model, as ``/v1/models`` lists it.
         model_directory: Its checkpoint; the basis is refused for any other weights.
         heads: Reward directions in the hidden space.
@@ -128,32 +129,16 @@ def save_basis(
         ArtifactError: If the arrays are not finite or a checkpoint is missing.
         ArtifactIncompatible: If the sizes contradict each other, or the model itself cannot pool as asked.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, np.ndarray] = {
-        "heads": np.asarray(heads, np.float32),
-        "offset": np.asarray(offset, np.float32),
-        "reference": np.asarray(reference, np.float64),
-        "candidate_sets": np.asarray(candidate_sets, np.float64),
-        "certainty_raw": np.asarray(certainty_curve.raw, np.float64),
-        "certainty_realised": np.asarray(certainty_curve.realised, np.float64),
-        **{_PRIOR + name: np.asarray(array) for name, array in prior.arrays().items()},
-    }
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
+    tensors = _tensors(heads, offset, prior, certainty_curve, reference, candidate_sets)
+    described = {
         "model": {"name": model_name, "sha256": model_sha256(model_directory)},
-        "trunk": None if trunk is None else _keep_trunk(Path(trunk), directory / TRUNK),
         "pooling": pooling,
-        "hidden_size": int(tensors["heads"].shape[-1]),
-        "K": int(tensors["heads"].shape[0]),
         "axes": [asdict(axis) for axis in axes],
         "prior": {"family": prior.family},
         "response": asdict(response),
-        "files": {TENSORS: write_tensors(directory / TENSORS, tensors)},
         "provenance": dict(provenance),
     }
-    manifest["version"] = _version(manifest)
-    write_manifest(directory, manifest)
+    _write(Path(directory), tensors, described, trunk)
     return load_basis(directory)
 
 
@@ -200,6 +185,44 @@ def check_trunk(artifact: BasisArtifact) -> None:
         raise ArtifactError(
             f"The trunk in {artifact.trunk} has SHA-256 {found[:12]}, the manifest records {expected[:12]}; {_REMEDY}."
         )
+
+
+def _tensors(
+    heads: np.ndarray,
+    offset: np.ndarray,
+    prior: Prior,
+    curve: CertaintyCurve,
+    reference: np.ndarray,
+    candidate_sets: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """What goes into the tensor file, by name; ``_EXPECTED`` and the prior's own arrays."""
+    return {
+        "heads": np.asarray(heads, np.float32),
+        "offset": np.asarray(offset, np.float32),
+        "reference": np.asarray(reference, np.float64),
+        "candidate_sets": np.asarray(candidate_sets, np.float64),
+        "certainty_raw": np.asarray(curve.raw, np.float64),
+        "certainty_realised": np.asarray(curve.realised, np.float64),
+        **{_PRIOR + name: np.asarray(array) for name, array in prior.arrays().items()},
+    }
+
+
+def _write(
+    directory: Path, tensors: Mapping[str, np.ndarray], described: Mapping[str, Any], trunk: Path | None
+) -> None:
+    """Write the files of an artifact, the manifest last; then the trunk of a replaced one goes, if this has none."""
+    directory.mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "format": FORMAT,
+        **described,
+        "trunk": None if trunk is None else _keep_trunk(Path(trunk), directory / TRUNK),
+        "hidden_size": int(tensors["heads"].shape[-1]),
+        "K": int(tensors["heads"].shape[0]),
+        "files": {TENSORS: write_tensors(directory / TENSORS, tensors)},
+    }
+    write_manifest(directory, {**manifest, "version": _version(manifest)})
+    if trunk is None and (directory / TRUNK).is_dir():
+        shutil.rmtree(directory / TRUNK)
 
 
 def _keep_trunk(source: Path, target: Path) -> dict[str, str]:

@@ -49,13 +49,11 @@ class ChatTokenizer:
         """Token ids of the conversation up to and including the mark that opens the assistant's turn."""
         messages = [{"role": one.role, "content": self._defused(one.content)} for one in conversation]
         text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return self._ids(text)
 
     def response_ids(self, text: str) -> list[int]:
         """Token ids of a response within its turn, without the end mark; surrounding blanks do not count."""
-        ids: list[int] = self._tokenizer(self._defused(text.strip()), add_special_tokens=False)["input_ids"]
-        return ids
+        return self._ids(self._defused(text.strip()))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of response tokens, exactly as generated."""
@@ -64,6 +62,11 @@ class ChatTokenizer:
 
     def _defused(self, text: str) -> str:
         return defused(text, self._marks)
+
+    def _ids(self, text: str) -> list[int]:
+        """Token ids of any number: whoever asks compares with the context, so no warning about it is due."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
 
 
 @dataclass(frozen=True)

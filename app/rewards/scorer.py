@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
+from app.entities import Conversation
 from app.errors import NonFiniteReward, PromptTooLong
 from app.rewards.artifact import BasisArtifact
 from app.rewards.checkpoint import checkpoint_sha256
@@ -50,23 +51,39 @@ class LanguageModelTrunk:
         prompts = {prompt: len(tokenizer.prompt_ids(prompt)) for prompt in {prompt for prompt, _ in rows}}
         return np.array([prompts[prompt] + len(tokenizer.response_ids(text)) for prompt, text in rows], dtype=np.int64)
 
+    def prompt_count(self, conversation: Conversation) -> int:
+        """Tokens of the prompt."""
+        return len(self.model.tokenizer.prompt_ids(conversation))
+
     def features(
-        self, rows: Sequence[Row], *, check: Callable[[], None] = proceed
+        self, rows: Sequence[Row], *, check: Callable[[], None] = proceed, truncate: bool = False
     ) -> Float32[np.ndarray, "rows hidden"]:
         """As ``pooled_features``."""
-        return pooled_features(self.model, rows, check=check)
+        return pooled_features(self.model, rows, check=check, truncate=truncate)
 
 
 def basis_rewards(
-    trunk: Trunk, artifact: BasisArtifact, rows: Sequence[Row], *, check: Callable[[], None] = proceed
+    trunk: Trunk,
+    artifact: BasisArtifact,
+    rows: Sequence[Row],
+    *,
+    check: Callable[[], None] = proceed,
+    truncate: bool = False,
 ) -> Float64[np.ndarray, "rows basis"]:
     """Basis rewards of each (conversation, response): ``heads @ features + offset``.
 
+    Args:
+        trunk: What computes the features that the basis reads.
+        artifact: The basis.
+        rows: Conversations that end before the response, and the response's text.
+        check: Called before every forward pass; whatever it raises ends the scoring.
+        truncate: Read of a response that exceeds the trunk's context the beginning only, instead of refusing it.
+
     Raises:
-        PromptTooLong: If a conversation and its response exceed the trunk's context.
+        PromptTooLong: If a conversation and its response exceed the trunk's context, or a conversation alone.
         NonFiniteReward: If the network yields values that are not finite.
     """
-    features = trunk.features(rows, check=check).astype(np.float64)
+    features = trunk.features(rows, check=check, truncate=truncate).astype(np.float64)
     rewards: np.ndarray = features @ artifact.heads.astype(np.float64).T + artifact.offset
     if not np.isfinite(rewards).all():
         raise NonFiniteReward("A basis reward is not finite; check the model's weights.")
@@ -74,7 +91,12 @@ def basis_rewards(
 
 
 def pooled_features(
-    model: LanguageModel, rows: Sequence[Row], *, batch_tokens: int = 8192, check: Callable[[], None] = proceed
+    model: LanguageModel,
+    rows: Sequence[Row],
+    *,
+    batch_tokens: int = 8192,
+    check: Callable[[], None] = proceed,
+    truncate: bool = False,
 ) -> Float32[np.ndarray, "rows hidden"]:
     """Mean over each response's tokens of the last hidden state after the final norm.
 
@@ -85,11 +107,13 @@ def pooled_features(
         rows: Conversations that end before the response, and the response's text.
         batch_tokens: Largest number of padded tokens in one forward pass; does not change the result.
         check: Called before every forward pass; whatever it raises ends the scoring.
+        truncate: Leave out the end of a response that exceeds the context, instead of refusing it.
 
     Raises:
-        PromptTooLong: If a conversation and its response exceed the context; nothing is computed then.
+        PromptTooLong: If a conversation and its response exceed the context, or a conversation alone; nothing is
+            computed then.
     """
-    encoded = [_encode(model, row) for row in rows]
+    encoded = [_encode(model, row, truncate) for row in rows]
     features = np.zeros((len(rows), model.network.shape.hidden), np.float32)
     prompts = sorted({prompt for prompt, _ in encoded}, key=lambda ids: (len(ids), ids))
     for batch in _batches(prompts, batch_tokens):
@@ -108,9 +132,11 @@ def pooled_features(
     return features
 
 
-def _encode(model: LanguageModel, row: Row) -> tuple[_Ids, _Ids]:
+def _encode(model: LanguageModel, row: Row, truncate: bool) -> tuple[_Ids, _Ids]:
     prompt = tuple(model.tokenizer.prompt_ids(row[0]))
     response = tuple(model.tokenizer.response_ids(row[1]))
+    if truncate:
+        response = response[: max(0, model.context - len(prompt))]
     if len(prompt) + len(response) > model.context:
         raise PromptTooLong(len(prompt), len(response), model.context)
     return prompt, response

@@ -43,17 +43,21 @@ class Trunk(Protocol):
         """Number of features of a text."""
 
     def token_counts(self, rows: Sequence[Row]) -> Int64[np.ndarray, " rows"]:
-        """Tokens of each row; a row with more than ``context`` has no features."""
+        """Tokens of each row; a row with more than ``context`` has features only if it is truncated."""
+
+    def prompt_count(self, conversation: Conversation) -> int:
+        """Tokens that every row of this conversation has besides those of its response."""
 
     def features(
-        self, rows: Sequence[Row], *, check: Callable[[], None] = proceed
+        self, rows: Sequence[Row], *, check: Callable[[], None] = proceed, truncate: bool = False
     ) -> Float32[np.ndarray, "rows hidden"]:
         """Pooled hidden states of each row.
 
         Args:
             rows: Conversations and responses; their order and number do not change a row's features.
             check: Called before every forward pass; whatever it raises ends the computation.
+            truncate: Leave out the end of a response that exceeds the context, instead of refusing it.
 
         Raises:
-            PromptTooLong: If a row exceeds the context; nothing is computed then.
+            PromptTooLong: If a row exceeds the context, or a conversation alone; nothing is computed then.
         """

@@ -12,6 +12,8 @@ from app.rewards.language import defused, special_tokens
 from app.rewards.trunk import Row
 
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
+_ANY_RESPONSE = "a"
+"""Tokenizers leave the marks of a second segment out where that is empty."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class EncodedRow:
             "first_token": (0, 1),
         }[pooling]
 
+    def within(self, context: int) -> "EncodedRow":
+        """The row without the last tokens of its response, as many as exceed ``context`` and as it has."""
+        end = max(self.start, self.end - max(0, len(self.ids) - context))
+        segments = self.segments and self.segments[:end] + self.segments[self.end :]
+        return EncodedRow(self.ids[:end] + self.ids[self.end :], self.start, end, segments)
+
 
 class RowTokenizer:
     """Encodes rows with a transformers tokenizer; special tokens written by a person stay plain text."""
@@ -52,8 +60,13 @@ class RowTokenizer:
         ids = prompt + self._ids(response)
         return EncodedRow(ids, len(prompt), len(ids))
 
+    def prompt_count(self, conversation: Conversation) -> int:
+        """Tokens of every row of this conversation besides those of its response, which may not be empty."""
+        row = self((conversation, _ANY_RESPONSE))
+        return len(row.ids) - (row.end - row.start)
+
     def _as_segments(self, prompt: str, response: str) -> EncodedRow:
-        encoding = self._tokenizer(prompt, response, return_token_type_ids=True)
+        encoding = self._tokenizer(prompt, response, return_token_type_ids=True, verbose=False)
         ids, owners = encoding["input_ids"], encoding.sequence_ids(0)
         of_response = [place for place, owner in enumerate(owners) if owner == 1]
         start, end = (of_response[0], of_response[-1] + 1) if of_response else (len(ids), len(ids))
@@ -75,5 +88,5 @@ class RowTokenizer:
         return "\n\n".join(f"{speaker}:\n{text}" for speaker, text in turns)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, Int64
 from safetensors import SafetensorError
 from torch import Tensor
 
+from app.entities import Conversation
 from app.errors import ArtifactError, ArtifactIncompatible, PromptTooLong
 from app.rewards.artifact import BasisArtifact, check_trunk
 from app.rewards.checkpoint import checkpoint_files, checkpoint_sha256
@@ -101,7 +102,7 @@ def load_transformers_trunk(directory: Path, pooling: str | None = None, *, devi
     if missing:
         raise ArtifactError(f"The trunk in {directory} lacks {missing[0]}; restore the checkpoint.")
     rows = RowTokenizer(tokenizer, encoder=encoder)
-    return TransformersTrunk(model.to(device).eval(), rows, pooling, directory, _context(config, tokenizer))
+    return TransformersTrunk(model.to(device).eval(), rows, pooling, directory, _context(model, tokenizer))
 
 
 class TransformersTrunk:
@@ -129,16 +130,25 @@ class TransformersTrunk:
         """Tokens of each row, with the marks that the tokenizer adds."""
         return np.array([len(self.tokenize(row).ids) for row in rows], dtype=np.int64)
 
+    def prompt_count(self, conversation: Conversation) -> int:
+        """Tokens of a row of this conversation besides those of its response."""
+        return self.tokenize.prompt_count(conversation)
+
     @torch.inference_mode()
     def features(
-        self, rows: Sequence[Row], *, check: Callable[[], None] = proceed, batch_tokens: int = 8192
+        self,
+        rows: Sequence[Row],
+        *,
+        check: Callable[[], None] = proceed,
+        truncate: bool = False,
+        batch_tokens: int = 8192,
     ) -> Float32[np.ndarray, "rows hidden"]:
         """Pooled hidden states of each row; see ``trunk.Trunk``. ``batch_tokens`` bounds a forward pass, padded.
 
         Raises:
-            PromptTooLong: If a row exceeds the context; nothing is computed then.
+            PromptTooLong: If a row exceeds the context, or a conversation alone; nothing is computed then.
         """
-        encoded = [self.fitting(row) for row in rows]
+        encoded = [self.fitting(row, truncate=truncate) for row in rows]
         features = np.zeros((len(rows), self.hidden), np.float32)
         for batch in _by_length(encoded, batch_tokens):
             check()
@@ -162,9 +172,9 @@ class TransformersTrunk:
         pooled: Tensor = (states * kept[:, :, None]).sum(dim=1) / (ends - starts)[:, None]
         return pooled
 
-    def fitting(self, row: Row) -> EncodedRow:
-        """The row as tokens; raises ``PromptTooLong`` if they exceed the context."""
-        encoded = self.tokenize(row)
+    def fitting(self, row: Row, *, truncate: bool = False) -> EncodedRow:
+        """The row as tokens, its response truncated if asked; raises ``PromptTooLong`` if they exceed the context."""
+        encoded = self.tokenize(row).within(self.context) if truncate else self.tokenize(row)
         if len(encoded.ids) > self.context:
             response = encoded.end - encoded.start
             raise PromptTooLong(len(encoded.ids) - response, response, self.context)
@@ -187,9 +197,17 @@ def _configuration(directory: Path) -> Any:
         raise ArtifactError(f"The trunk in {directory} cannot be loaded ({error}); restore the checkpoint.") from error
 
 
-def _context(config: Any, tokenizer: Any) -> int:
-    sizes = (getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
+def _context(model: Any, tokenizer: Any) -> int:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    sizes = (positions and positions - _unused_positions(model), tokenizer.model_max_length)
     return min((int(size) for size in sizes if size is not None and 0 < size < _ENDLESS), default=_ENDLESS)
+
+
+def _unused_positions(model: Any) -> int:
+    """How many positions no token ever has: RoBERTa and its relatives start at the padding index + 1."""
+    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    padding = [index for table in tables if (index := getattr(table, "padding_idx", None)) is not None]
+    return max(padding, default=-1) + 1
 
 
 def _padded(values: list[int], length: int, filler: int) -> list[int]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
-from app.entities import Message, SamplingOptions
+from app.entities import Conversation, Message, SamplingOptions
 from app.errors import ArtifactError, ArtifactIncompatible, PromptTooLong, Unavailable
 from app.generation.transformers_engine import TransformersEngine, usual_threads
 from app.rewards.artifact import BasisArtifact
@@ -176,6 +177,46 @@ async def test_the_trunk_does_not_change_what_is_generated(
 async def test_a_text_beyond_the_context_of_the_trunk_is_refused(encoder_engine: TransformersEngine) -> None:
     with pytest.raises(PromptTooLong, match="the context holds 128"):
         await encoder_engine.basis_rewards(QUESTION, ["word " * 30])
+
+
+def _asking(characters: int) -> Conversation:
+    """A question of that many tokens, which the encoder reads with three marks."""
+    return (Message("user", "w" * characters),)
+
+
+async def test_a_candidate_that_exceeds_the_context_of_the_trunk_has_the_rewards_of_its_beginning(
+    encoder_engine: TransformersEngine,
+) -> None:
+    drawn = (await encoder_engine.candidates(_asking(120), 3, OPTIONS)).candidates
+    beginnings = [one.text[:5] for one in drawn]
+    assert beginnings != [one.text for one in drawn]
+    expected = await encoder_engine.basis_rewards(_asking(120), beginnings)
+    np.testing.assert_allclose([one.basis_rewards for one in drawn], expected, atol=1e-5)
+
+
+async def test_the_trunk_needs_room_for_one_token_of_a_response(encoder_engine: TransformersEngine) -> None:
+    drawn = (await encoder_engine.candidates(_asking(124), 3, OPTIONS)).candidates
+    assert np.isfinite([one.basis_rewards for one in drawn]).all()
+
+
+async def test_a_prompt_that_fills_the_context_of_the_trunk_is_refused_before_decoding(
+    encoder_engine: TransformersEngine,
+) -> None:
+    with pytest.raises(PromptTooLong, match="The prompt has 128 tokens and asks for 1 more, but the context holds 128"):
+        await encoder_engine.candidates(_asking(125), 3, OPTIONS)
+    assert encoder_engine.seconds_decoding == 0
+
+
+@pytest.mark.parametrize(("which", "warned"), [("basis", False), ("encoder_basis", True)])
+async def test_a_trunk_with_less_context_than_the_model_is_warned_of_at_the_start(
+    checkpoint: Path, request: pytest.FixtureRequest, which: str, warned: bool
+) -> None:
+    engine = TransformersEngine(checkpoint, request.getfixturevalue(which), threads=1)
+    with capture_logs() as logs:
+        await engine.start()
+    await engine.close()
+    found = [(one["event"], one["trunk_context"], one["model_context"]) for one in logs]
+    assert found == [("short_trunk", 128, 256)] * warned
 
 
 async def test_a_trunk_that_changed_is_refused_at_the_start(

@@ -232,6 +232,14 @@ def test_a_trunk_that_was_written_into_the_artifact_stays(tmp_path: Path, model_
     assert (trunk / "model.safetensors").read_bytes() == b"tuned weights"
 
 
+def test_a_replaced_artifact_leaves_no_trunk_behind(
+    tmp_path: Path, model_directory: Path, trunk_directory: Path
+) -> None:
+    _save(tmp_path / "basis", model_directory, trunk=trunk_directory)
+    assert _save(tmp_path / "basis", model_directory).trunk is None
+    assert sorted(path.name for path in (tmp_path / "basis").iterdir()) == ["basis.safetensors", "manifest.json"]
+
+
 def test_the_version_changes_with_the_trunk(tmp_path: Path, model_directory: Path, trunk_directory: Path) -> None:
     first = _save(tmp_path / "one", model_directory, trunk=trunk_directory).basis.version
     assert first != _save(tmp_path / "two", model_directory).basis.version

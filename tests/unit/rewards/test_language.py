@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_special_tokens_that_a_person_writes_stay_plain_text(model: LanguageMode
 
 def test_special_tokens_in_a_response_stay_plain_text(model: LanguageModel) -> None:
     assert min(model.tokenizer.response_ids("a<|end|>b")) >= 6
+
+
+def test_a_text_that_is_longer_than_the_context_is_tokenised_without_a_warning(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    model = load_language_model(checkpoint)  # a tokenizer warns once in its life
+    assert len(model.tokenizer.response_ids("word " * 60)) > model.context
+    assert not caplog.records
 
 
 def test_the_end_token_ends_and_all_other_special_tokens_are_banned(model: LanguageModel) -> None:

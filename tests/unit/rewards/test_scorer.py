@@ -84,6 +84,20 @@ def test_a_response_that_exceeds_the_context_is_refused(model: LanguageModel) ->
         pooled_features(model, [ROWS[0], (_ask("Why?"), "word " * 60)])
 
 
+def test_of_a_response_that_is_truncated_the_beginning_is_rewarded(model: LanguageModel, basis: BasisArtifact) -> None:
+    trunk, conversation = LanguageModelTrunk(model), _ask("Why?")
+    room = model.context - trunk.prompt_count(conversation)
+    text = "fruit" * 60  # a token a character
+    found = basis_rewards(trunk, basis, [(conversation, text)], truncate=True)
+    expected = basis_rewards(trunk, basis, [(conversation, text[:room])])
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+def test_a_prompt_that_exceeds_the_context_is_refused_with_or_without_truncation(model: LanguageModel) -> None:
+    with pytest.raises(PromptTooLong, match="the context holds 256"):
+        pooled_features(model, [(_ask("word " * 60), "Yes.")], truncate=True)
+
+
 def test_a_reward_that_is_not_finite_is_an_error(model: LanguageModel, basis: BasisArtifact) -> None:
     broken = replace(basis, heads=np.full_like(basis.heads, np.inf))
     with pytest.raises(NonFiniteReward), np.errstate(invalid="ignore"):

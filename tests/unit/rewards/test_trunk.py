@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -5,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, T5Config
+from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel, T5Config
 
 from app.entities import Conversation, Message
 from app.errors import ArtifactError, ArtifactIncompatible, PromptTooLong
 from app.rewards.scorer import LanguageModelTrunk, pooled_features
 from app.rewards.trunk import Row
 from app.rewards.trunk_transformers import TransformersTrunk, load_transformers_trunk, load_trunk
-from tests.fakes.tiny_trunks import write_tiny_trunk
+from tests.fakes.tiny_trunks import HIDDEN, write_tiny_trunk
 
 ROUNDING = 1e-5  # float32, two or three layers
 POOLINGS = [
@@ -134,6 +135,69 @@ def test_special_tokens_that_a_person_writes_stay_plain_text(trunks: Any, kind: 
 def test_a_row_that_exceeds_the_context_is_refused(trunks: Any, which: tuple[str, str]) -> None:
     with pytest.raises(PromptTooLong):
         trunks[which].features([ROWS[0], (_ask("Why?"), "word " * 60)])
+
+
+@pytest.mark.parametrize("which", POOLINGS, ids="-".join)
+def test_of_a_response_that_is_truncated_the_beginning_counts(trunks: Any, which: tuple[str, str]) -> None:
+    trunk, conversation = trunks[which], _ask("Why?")
+    room = trunk.context - trunk.prompt_count(conversation)
+    text = "Because-nobody-knows." * 12  # a token a character
+    found = trunk.features([(conversation, text), ROWS[1]], truncate=True)
+    np.testing.assert_allclose(found, trunk.features([(conversation, text[:room]), ROWS[1]]), atol=ROUNDING)
+
+
+def test_the_model_that_generates_truncates_as_any_trunk(checkpoints: dict[str, Path], trunks: Any) -> None:
+    rows: list[Row] = [(_ask("Why?"), "Because-nobody-knows." * 12)]
+    own = load_trunk(checkpoints["qwen2"], device="cpu").features(rows, truncate=True)
+    np.testing.assert_allclose(own, trunks["qwen2", "response_mean"].features(rows, truncate=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("which", POOLINGS, ids="-".join)
+def test_no_conversation_is_truncated(trunks: Any, which: tuple[str, str]) -> None:
+    with pytest.raises(PromptTooLong):
+        trunks[which].features([(_ask("word " * 60), "Yes.")], truncate=True)
+
+
+@pytest.mark.parametrize("which", POOLINGS, ids="-".join)
+def test_what_a_prompt_takes_is_the_count_of_its_rows_without_their_response(
+    trunks: Any, which: tuple[str, str]
+) -> None:
+    rows = [row for row in ROWS if row[1]]
+    without = trunks[which].token_counts(rows) - [len(text) for _, text in rows]  # a token a character
+    assert [trunks[which].prompt_count(conversation) for conversation, _ in rows] == without.tolist()
+
+
+@pytest.fixture
+def roberta(checkpoints: dict[str, Path], tmp_path: Path) -> TransformersTrunk:
+    """An encoder with 44 positions, which are numbered from 4 on."""
+    shutil.copytree(checkpoints["bert"], tmp_path / "roberta")
+    config = RobertaConfig(
+        hidden_size=HIDDEN, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        vocab_size=260, max_position_embeddings=44, type_vocab_size=1, pad_token_id=3,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path / "roberta")
+    return load_transformers_trunk(tmp_path / "roberta", device="cpu")
+
+
+def test_an_encoder_whose_positions_start_late_reads_as_many_tokens_as_are_left(roberta: TransformersTrunk) -> None:
+    row: Row = (_ask("Why?"), "x" * 33)
+    assert roberta.token_counts([row]) == roberta.context == 40
+    assert np.isfinite(roberta.features([row])).all()
+
+
+def test_an_encoder_whose_positions_start_late_refuses_one_token_more(roberta: TransformersTrunk) -> None:
+    with pytest.raises(PromptTooLong, match="the context holds 40"):
+        roberta.features([(_ask("Why?"), "x" * 34)])
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_counting_the_tokens_of_a_long_text_warns_of_nothing(
+    checkpoints: dict[str, Path], kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    trunk = load_transformers_trunk(checkpoints[kind], device="cpu")  # a tokenizer warns once in its life
+    assert trunk.token_counts([(_ask("Why?"), "word " * 60)])[0] > trunk.context
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("kind", "pooling"), [("gpt2", "first_token"), ("bert", "last_token")])
