@@ -55,17 +55,18 @@ class QuestionSettings(BaseModel):
 
     ``rule`` chooses single questions. A questionnaire ends once the chance that the response served is not the
     person's best is below ``minimum_change``; zero switches that off. The engine draws ``candidates`` of at most
-    ``max_tokens`` for every question that it writes.
+    ``max_tokens`` for every question that it writes, and has ``timeout_seconds`` for all that follow one answer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule: Literal["expected_information", "d_optimal", "v_optimal", "g_optimal", "pref", "thompson", "random"] = (
-        "expected_information"
+        "v_optimal"
     )
     minimum_change: float = Field(default=0.05, ge=0, le=1)
     candidates: int = Field(default=8, ge=2, le=64)
     max_tokens: int = Field(default=96, ge=1, le=4096)
+    timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
 
 
 class Settings(BaseSettings):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float64
 
 from app.api.metrics import EngineCounters
 from app.config import EngineSettings
@@ -123,7 +124,7 @@ async def _open_scripted(settings: EngineSettings) -> tuple[Engine, ActiveBasis]
 
 async def scripted_basis(decoder: Decoder) -> ActiveBasis:
     """A basis and a pool for the scripted engine: responses drawn by it, with the rewards that it gives them."""
-    pool = await _scripted_pool(decoder)
+    pool, sets = await _scripted_pool(decoder)
     size = pool.differences.shape[1]
     basis = Basis(
         version=decoder.basis_version,
@@ -135,20 +136,22 @@ async def scripted_basis(decoder: Decoder) -> ActiveBasis:
         response=ResponseModel(),
         reference=pool.differences,
         certainty_curve=CertaintyCurve.identity(),
-        candidate_sets=np.zeros((0, 2, size)),
+        candidate_sets=sets,
     )
     return ActiveBasis(basis, pool)
 
 
-async def _scripted_pool(decoder: Decoder) -> QuestionPool:
+async def _scripted_pool(decoder: Decoder) -> tuple[QuestionPool, Float64[np.ndarray, "sets candidates basis"]]:
+    """The pool, and the rewards of the responses to each of its prompts."""
     options = SamplingOptions(max_tokens=60, temperature=1.0, top_p=1.0, seed=0)
     pairs: list[CandidatePair] = []
-    differences = []
+    differences, sets = [], []
     prompts = [(topic, prompt) for topic, prompts in SCRIPTED_TOPICS.items() for prompt in prompts]
     for number, (topic, prompt) in enumerate(prompts):
         drawn = (await decoder.candidates((Message("user", prompt),), SCRIPTED_RESPONSES, options)).candidates
+        sets.append([one.basis_rewards for one in drawn])
         for i, first in enumerate(drawn):
             for second in drawn[i + 1 :]:
                 pairs.append(CandidatePair(len(pairs), topic, f"prompt-{number}", prompt, first.text, second.text))
                 differences.append(first.basis_rewards - second.basis_rewards)
-    return QuestionPool(decoder.basis_version, tuple(pairs), np.array(differences))
+    return QuestionPool(decoder.basis_version, tuple(pairs), np.array(differences)), np.array(sets)

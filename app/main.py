@@ -20,6 +20,7 @@ from app.engines import ActiveBasis, Engine, open_engine
 from app.errors import ArtifactIncompatible, AttuneError, ConfigurationError, StorageUnavailable, Unavailable
 from app.services.adjust_preferences import AdjustPreferences
 from app.services.answer_question import AnswerQuestion
+from app.services.continue_questionnaire import ContinueQuestionnaire
 from app.services.delete_user import DeleteUser
 from app.services.estimate_preferences import EstimatePreferences
 from app.services.estimator import Estimator
@@ -118,7 +119,8 @@ def build_services(database: Database, engine: Engine, active: ActiveBasis, sett
     begin, clock, rng = database.begin, utc_now, np.random.default_rng()
     estimator = Estimator(active, settings.preferences.half_life_days)
     estimate = EstimatePreferences(begin, estimator, engine)
-    following = next_questions(engine, active, settings.questions, rng)
+    asking = next_questions(engine, active, settings.questions, rng)
+    following = ContinueQuestionnaire(begin, estimator, estimate, asking)
     belief = PersonalBelief(active, estimate)
     return Services(
         model=engine.model,
@@ -129,8 +131,9 @@ def build_services(database: Database, engine: Engine, active: ActiveBasis, sett
         estimate_preferences=estimate,
         adjust_preferences=AdjustPreferences(begin, estimator, estimate, clock),
         reset_preferences=ResetPreferences(begin, estimator, clock),
-        start_questionnaire=StartQuestionnaire(begin, estimator, estimate, following, clock),
+        start_questionnaire=StartQuestionnaire(begin, estimator, estimate, asking, clock),
         get_questionnaire=GetQuestionnaire(begin, estimator),
+        continue_questionnaire=following,
         answer_question=AnswerQuestion(begin, estimator, estimate, following, engine, clock),
         finish_questionnaire=FinishQuestionnaire(begin, estimator),
         record_comparisons=RecordComparisons(begin, active, engine, clock),
@@ -145,7 +148,9 @@ def next_questions(
 ) -> NextQuestions:
     """Where questions come from, and when they end."""
     pool = PoolQuestions(active, rng, settings.rule)
-    generated = GeneratedQuestions(active, engine, rng, settings.candidates, settings.max_tokens)
+    generated = GeneratedQuestions(
+        active, engine, rng, settings.candidates, settings.max_tokens, settings.timeout_seconds
+    )
     return NextQuestions(pool, generated, utc_now, rng, settings.minimum_change)
 
 

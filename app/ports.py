@@ -27,7 +27,9 @@ class Decoder(Protocol):
     """The inference engine: one language model with its basis reward heads. Knows nothing of users.
 
     Errors of both methods: ``PromptTooLong`` before any work; ``EngineOverloaded`` when the queue is full;
-    ``EngineTimeout`` after the engine's deadline; ``NonFiniteReward``.
+    ``EngineTimeout`` after the engine's deadline; ``NonFiniteReward``. Where what reads the rewards has less context
+    than what generates, ``candidates`` come with the rewards of as much of each text as fits; ``basis_rewards`` never
+    leaves out a part of a text.
     """
 
     @property
@@ -121,6 +123,9 @@ class QuestionnaireRepository(Protocol):
 
     async def of_user(self, user_id: str) -> list[Questionnaire]:
         """All of a user's questionnaires, oldest first (for export)."""
+
+    async def questions_of_user(self, user_id: str) -> list[Question]:
+        """The questions of all of a user's questionnaires, in the order of ``of_user``."""
 
 
 class UnitOfWork(Protocol):

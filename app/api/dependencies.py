@@ -10,6 +10,7 @@ from pydantic import StringConstraints
 from app.api.metrics import Metrics
 from app.services.adjust_preferences import AdjustPreferences
 from app.services.answer_question import AnswerQuestion
+from app.services.continue_questionnaire import ContinueQuestionnaire
 from app.services.delete_user import DeleteUser
 from app.services.estimate_preferences import EstimatePreferences
 from app.services.export_user import ExportUser
@@ -41,6 +42,7 @@ class Services:
     reset_preferences: ResetPreferences
     start_questionnaire: StartQuestionnaire
     get_questionnaire: GetQuestionnaire
+    continue_questionnaire: ContinueQuestionnaire
     answer_question: AnswerQuestion
     finish_questionnaire: FinishQuestionnaire
     record_comparisons: RecordComparisons

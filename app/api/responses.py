@@ -124,8 +124,8 @@ class ProgressView(BaseModel):
 class QuestionnaireView(BaseModel):
     """A questionnaire with its open questions, which may be answered in any order; ``question`` is their first.
 
-    An active questionnaire has none where the engine failed to write the next: the last answer, sent again, asks it
-    again.
+    An active questionnaire has none where the engine failed to write the next: ``POST …/next`` asks it again, and so
+    does the last answer, sent again.
     """
 
     id: str

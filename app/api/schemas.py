@@ -13,6 +13,9 @@ from app.services.respond import Explain, Personalization, Sampling
 from app.services.start_questionnaire import QuestionnaireOptions
 
 LONGEST_TEXT = 100_000
+LONGEST_ABOUT = 4_000
+LONGEST_QUESTION_PROMPT = 4_000
+LARGEST_GENERATED_BATCH = 10
 DEFAULT_MAX_TOKENS = 128
 DEFAULT_TEMPERATURE = 0.8
 DEFAULT_TOP_P = 0.95
@@ -50,6 +53,8 @@ def _storable_tree(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(_storable), StringConstraints(max_length=LONGEST_TEXT)]
 FilledText = Annotated[Text, StringConstraints(pattern=r"\S")]
+About = Annotated[Text, StringConstraints(max_length=LONGEST_ABOUT)]
+QuestionPrompt = Annotated[FilledText, StringConstraints(max_length=LONGEST_QUESTION_PROMPT)]
 Stop = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -87,7 +92,7 @@ class Turn(Body):
 class PutUserBody(Body):
     """What is known about a person; a field left out keeps its value."""
 
-    about: Text | None = None
+    about: About | None = None
     consent: bool = True
     metadata: Annotated[dict[str, Any], AfterValidator(_storable_tree)] = {}
 
@@ -108,7 +113,8 @@ class PatchPreferencesBody(Body):
 class StartQuestionnaireBody(Body):
     """For whom, how long, how many questions at once, and where they come from.
 
-    ``prompts`` are for questions that the engine writes, in the place of the pool's prompts.
+    ``prompts`` are for questions that the engine writes, in the place of the pool's prompts; with "auto", the pool's
+    own questions are asked on its own prompts first. "generated" writes at most ten questions at once.
     """
 
     user_id: UserId
@@ -117,13 +123,19 @@ class StartQuestionnaireBody(Body):
     topic: FilledText | None = None
     batch_size: Annotated[int, Field(ge=1, le=50)] = 1
     source: QuestionSource = "pool"
-    prompts: Annotated[list[FilledText], Field(min_length=1, max_length=100)] | None = None
+    prompts: Annotated[list[QuestionPrompt], Field(min_length=1, max_length=100)] | None = None
 
     def options(self) -> QuestionnaireOptions:
         """The options as the use case takes them."""
         if self.prompts is not None and self.source == "pool":
             raise InvalidInput(
                 "The pool has its own prompts; set source to generated or auto, or leave prompts out.", field="prompts"
+            )
+        if self.source == "generated" and self.batch_size > LARGEST_GENERATED_BATCH:
+            raise InvalidInput(
+                f"The engine writes at most {LARGEST_GENERATED_BATCH} questions at once, not {self.batch_size}; lower "
+                f"batch_size, or set source to auto.",
+                field="batch_size",
             )
         return QuestionnaireOptions(
             max_questions=self.max_questions,
@@ -186,7 +198,7 @@ class ComparisonBody(PromptBody):
     first: FilledText
     second: FilledText
     preferred: Preferred
-    about: Text | None = None
+    about: About | None = None
     at: PastTime | None = None
 
 

@@ -1,5 +1,7 @@
 """Several questions at once, for forms that are answered offline. Knows pairs only by their rows and prompts."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -17,15 +19,16 @@ def select_batch(
     count: int,
     *,
     prompts: Int64[np.ndarray, " pairs"] | None = None,
+    new: Bool[np.ndarray, " pairs"] | None = None,
     asked: Float64[np.ndarray, "asked basis"] | None = None,
+    minimum_bits: float = 0.0,
 ) -> Int64[np.ndarray, " chosen"]:
     """Choose pairs whose answers tell most together, greedily.
 
     Each pair is the one that tells most after the answers to those before it are in, whatever they are: an answer
     lowers the covariance by s C x xᵀ C / (1 + s v), with s = E sigmoid'(m) the expected curvature. Margins count as
-    Gaussian with the belief's mean and covariance. Prompts are not repeated while other prompts remain, and
-    near-duplicates of ``asked`` and of the batch are not chosen while other pairs remain; of the two, a repeated prompt
-    is the lesser evil.
+    Gaussian with the belief's mean and covariance. Pairs are taken from the first of these that has one worth asking:
+    of a new prompt; of a prompt not yet in the batch; of any prompt; near-duplicates of ``asked`` or of the batch.
 
     Args:
         belief: Belief about the coefficients.
@@ -33,10 +36,12 @@ def select_batch(
         allowed: Rows that may be asked.
         count: Most pairs to choose, zero or more.
         prompts: A number for each pair's prompt; None means that all differ.
+        new: Pairs whose prompts the person has not seen; None means all.
         asked: Rows asked before.
+        minimum_bits: A pair that tells less, after the answers to those before it, is not worth asking.
 
     Returns:
-        The rows in the order of choice, all different; fewer than ``count`` only if fewer are allowed.
+        The rows in the order of choice, all different; fewer than ``count`` only if fewer are allowed or worth asking.
 
     Raises:
         ValueError: If ``count`` is negative, lengths disagree, or the rows are not finite or have another K.
@@ -45,9 +50,10 @@ def select_batch(
         choice; Sherman-Morrison for the covariance.
     """
     numbers = np.arange(len(differences)) if prompts is None else prompts
-    if count < 0 or allowed.shape != numbers.shape or len(numbers) != len(differences):
+    unseen = np.ones(len(differences), dtype=np.bool_) if new is None else new
+    if count < 0 or not allowed.shape == unseen.shape == numbers.shape == (len(differences),):
         raise ValueError(
-            f"count is {count}, allowed {allowed.shape}, prompts {numbers.shape}; "
+            f"count is {count}, allowed {allowed.shape}, prompts {numbers.shape}, new {unseen.shape}; "
             f"pass a count of zero or more and one entry a pair, ({len(differences)},)."
         )
     means, variances = belief.project(differences)
@@ -56,7 +62,8 @@ def select_batch(
     distinct = fresh if asked is None else ~near_duplicates(differences, asked)
     chosen: list[int] = []
     for _ in range(count):
-        index = _most_informative(means, variances, _best_class(remaining, distinct, fresh))
+        classes = (remaining & distinct & fresh & unseen, remaining & distinct & fresh, remaining & distinct, remaining)
+        index = _first_worth_asking(means, variances, classes, minimum_bits)
         if index is None:
             break
         chosen.append(index)
@@ -72,25 +79,21 @@ def select_batch(
     return np.asarray(chosen, dtype=np.int64)
 
 
-def _best_class(
-    remaining: Bool[np.ndarray, " pairs"], distinct: Bool[np.ndarray, " pairs"], fresh: Bool[np.ndarray, " pairs"]
-) -> Bool[np.ndarray, " pairs"]:
-    """The remaining pairs that repeat nothing; failing that, only a prompt; failing that, all."""
-    for mask in (remaining & distinct & fresh, remaining & distinct):
-        if mask.any():
-            return np.asarray(mask, dtype=np.bool_)
-    return remaining
-
-
-def _most_informative(
-    means: Float64[np.ndarray, " pairs"], variances: Float64[np.ndarray, " pairs"], mask: Bool[np.ndarray, " pairs"]
+def _first_worth_asking(
+    means: Float64[np.ndarray, " pairs"],
+    variances: Float64[np.ndarray, " pairs"],
+    classes: Iterable[Bool[np.ndarray, " pairs"]],
+    minimum_bits: float,
 ) -> int | None:
-    """The row under ``mask`` whose answer tells most; None if there is no row."""
-    rows = np.flatnonzero(mask)
-    search = InformationSearch()
-    search.offer(rows, means[rows], variances[rows])
-    found = search.result()
-    return None if found is None else found[0]
+    """The row that tells most in the first class where that is ``minimum_bits`` or more; None if there is none."""
+    for mask in classes:
+        rows = np.flatnonzero(mask)
+        search = InformationSearch()
+        search.offer(rows, means[rows], variances[rows])
+        found = search.result()
+        if found is not None and found[1] >= minimum_bits:
+            return found[0]
+    return None
 
 
 def _expected_slope(mean: float, variance: float) -> float:

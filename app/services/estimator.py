@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 import numpy as np
+import structlog
 from jaxtyping import Float64
 
 from app.entities import Basis, Comparison, Preferred, User
@@ -14,7 +15,10 @@ from app.ports import BasisRegistry
 from app.preferences.answers import Answers, recency_weights
 from app.preferences.belief import Belief
 from app.preferences.certainty import certainty
+from app.preferences.gaussian import Posterior
 from app.services.preference_log import PreferenceLog
+
+log = structlog.get_logger("attune.estimator")
 
 FIRST_PREFERRED: dict[Preferred, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
 DAY = timedelta(days=1)
@@ -38,7 +42,7 @@ class Estimator:
     """Derives estimates on the active basis, afresh from all that a person said.
 
     With ``half_life_days``, a comparison counts half as much for every such time that passed between when it was made
-    and the newest entry of its log: not until now, so that the same log gives the same bits at any time.
+    and when the newest of those used was: not until now, so that the same log gives the same bits at any time.
     """
 
     registry: BasisRegistry
@@ -52,7 +56,7 @@ class Estimator:
         """
         basis = self.registry.basis
         used = [comparison for comparison in log.comparisons if comparison.basis_version == basis.version]
-        belief = self._condition(log.user.about, self._answers(used, log.updated_at))
+        belief = self._condition(log.user.about, self._answers(used))
         own = [(item.index, item.delta) for item in log.adjustments if item.basis_version == basis.version]
         belief = belief.moved(_offset(own, belief.size)) if own else belief
         return Estimate(
@@ -70,22 +74,32 @@ class Estimator:
         parts = (self.registry.basis.version, user.created_at.isoformat(), user.about, self.half_life_days)
         return f"v{number}-{sha256(repr(parts).encode()).hexdigest()[:8]}"
 
-    def _answers(self, comparisons: Sequence[Comparison], newest: datetime | None) -> Answers:
+    def _answers(self, comparisons: Sequence[Comparison]) -> Answers:
         differences = np.array([comparison.differences for comparison in comparisons], dtype=np.float64)
         rows = differences.reshape(-1, len(self.registry.basis.axes))
         first_preferred = np.array([FIRST_PREFERRED[comparison.preferred] for comparison in comparisons])
-        if self.half_life_days is None or newest is None:
+        if self.half_life_days is None or not comparisons:
             return Answers.of(rows, first_preferred)
+        newest = max(comparison.created_at for comparison in comparisons)
         ages = np.array([(newest - comparison.created_at) / DAY for comparison in comparisons], dtype=np.float64)
-        return Answers.of(rows, first_preferred, recency_weights(np.maximum(ages, 0.0), self.half_life_days))
+        return Answers.of(rows, first_preferred, recency_weights(ages, self.half_life_days))
 
     def _condition(self, about: str | None, answers: Answers) -> Belief:
+        """The belief; a Gaussian's problem is convex and must be solved, the others are served as far as they came."""
         basis = self.registry.basis
         belief, report = basis.prior.told(about).condition(answers, basis.response)
-        if not report.converged:
+        if report.converged:
+            return belief
+        if isinstance(belief, Posterior):
             raise PosteriorNotConverged(
                 f"The fit of {len(answers)} comparisons stopped at gradient {report.largest_gradient:g}."
             )
+        log.warning(
+            "fit_not_converged",
+            family=basis.prior.family,
+            comparisons=len(answers),
+            gradient=report.largest_gradient,
+        )
         return belief
 
 

@@ -1,14 +1,16 @@
 """Has the engine write questions about what is least known of a person. Knows no storage; opens no transaction."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
+import structlog
 
 from app.entities import CandidatePair, Message, Questionnaire, SamplingOptions
-from app.errors import NonFiniteReward, PromptTooLong, Unavailable
+from app.errors import EngineTimeout, NonFiniteReward, PromptTooLong, Unavailable
 from app.ports import BasisRegistry, Decoder
 from app.preferences.belief import Belief
 from app.preferences.generated_pairs import most_telling_pair
@@ -17,8 +19,10 @@ from app.preferences.stopping import MINIMUM_INFORMATION_BITS
 from app.services.pool_questions import Choice
 from app.services.questionnaires import Asked
 
-SPARE_PROMPTS = 2
-"""Prompts tried beyond the questions wanted: candidates may come out alike, or tell nothing."""
+log = structlog.get_logger("attune.questions")
+
+LEAST_TOKENS = 16
+"""Fewer tokens than these make no response worth comparing."""
 
 ENGINE_TROUBLE = (Unavailable, NonFiniteReward)
 """Errors of the engine that say nothing about the request."""
@@ -39,9 +43,21 @@ class Prompt:
     field: str | None = None
 
 
+@dataclass
+class _Outcome:
+    """What became of the prompts so far; ``dull`` counts those without two candidates worth comparing."""
+
+    choices: list[Choice] = field(default_factory=list)
+    refusals: list[PromptTooLong] = field(default_factory=list)
+    dull: int = 0
+
+
 @dataclass(frozen=True)
 class GeneratedQuestions:
     """Draws ``candidates`` for a prompt and asks about the two of them whose comparison tells most.
+
+    Candidates have at most ``max_tokens``, fewer where the prompt leaves less room. One call takes at most
+    ``timeout_seconds``, however many questions are wanted.
 
     What is asked and learned from are the basis rewards of the two texts as read again, not those of their decoding.
     """
@@ -51,31 +67,57 @@ class GeneratedQuestions:
     rng: np.random.Generator
     candidates: int = 8
     max_tokens: int = 96
+    timeout_seconds: float = 30.0
 
     async def __call__(self, belief: Belief, asked: Asked, questionnaire: Questionnaire, count: int) -> list[Choice]:
         """At most ``count`` questions of different prompts; fewer where the engine writes too little that tells.
 
-        Raises the errors of ``Decoder`` where they come before the first question was written; ``PromptTooLong`` only
-        where that leaves a caller's new questionnaire empty.
+        Prompts that are too long, or whose candidates tell too little, are passed over for others until time is up.
+
+        Raises, where no question was written: the engine's own trouble; ``EngineTimeout`` where time was up before any
+        prompt was done; where every prompt is too long, ``PromptTooLong`` for a caller's in a new questionnaire and
+        ``Unavailable`` for the pool's.
         """
-        choices: list[Choice] = []
-        too_long: PromptTooLong | None = None
-        for prompt in self._prompts(questionnaire, asked)[: count + SPARE_PROMPTS]:
+        prompts = self._prompts(questionnaire, asked)
+        outcome = _Outcome()
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                await self._go_through(prompts, belief, asked, count, outcome)
+        except TimeoutError as error:
+            if not outcome.choices and not outcome.dull:
+                raise EngineTimeout(self.timeout_seconds) from error
+        except ENGINE_TROUBLE:
+            if not outcome.choices:
+                raise
+        if prompts and len(outcome.refusals) == len(prompts):
+            self._refuse(questionnaire, outcome.refusals)
+        return outcome.choices
+
+    async def _go_through(
+        self, prompts: Sequence[Prompt], belief: Belief, asked: Asked, count: int, outcome: "_Outcome"
+    ) -> None:
+        """Write on one prompt after the other until there are enough; what is done stays in ``outcome``."""
+        for prompt in prompts:
             try:
-                choice = await self._write(prompt, belief, asked)
+                choice = await self._write_to_fit(prompt, belief, asked)
             except PromptTooLong as error:
-                error.field, too_long = prompt.field, error
+                error.field = prompt.field
+                outcome.refusals.append(error)
                 continue
-            except ENGINE_TROUBLE:
-                if not choices:
-                    raise
-                break
-            choices += [] if choice is None else [choice]
-            if len(choices) == count:
-                break
-        if too_long is not None and too_long.field and not choices and not questionnaire.questions:
-            raise too_long
-        return choices
+            if choice is None:
+                outcome.dull += 1
+            else:
+                outcome.choices.append(choice)
+            if len(outcome.choices) == count:
+                return
+
+    def _refuse(self, questionnaire: Questionnaire, refusals: Sequence[PromptTooLong]) -> None:
+        """Tell whoever can mend it that no prompt fits; a caller's questionnaire that was under way just ends."""
+        if not questionnaire.prompts:
+            log.warning("no_prompt_fits", prompts=len(refusals), topic=questionnaire.topic, reason=refusals[0].message)
+            raise Unavailable("No prompt of the pool fits into the engine's context; its operator has to serve others.")
+        if not questionnaire.questions:
+            raise refusals[0]
 
     def _prompts(self, questionnaire: Questionnaire, asked: Asked) -> list[Prompt]:
         """The prompts to choose from, those asked least often first, otherwise in random order."""
@@ -89,10 +131,21 @@ class GeneratedQuestions:
         pairs = [pool.pairs[row] for row in pool.prompt_rows]
         return [Prompt(one.prompt_id, one.topic, one.prompt) for one in pairs if topic in {None, one.topic}]
 
-    async def _write(self, prompt: Prompt, belief: Belief, asked: Asked) -> Choice | None:
+    async def _write_to_fit(self, prompt: Prompt, belief: Belief, asked: Asked) -> Choice | None:
+        """As ``_write``, with half as many tokens again and again while they do not fit with the prompt."""
+        max_tokens = self.max_tokens
+        while True:
+            try:
+                return await self._write(prompt, belief, asked, max_tokens)
+            except PromptTooLong:
+                if max_tokens <= LEAST_TOKENS:
+                    raise
+                max_tokens = max(max_tokens // 2, LEAST_TOKENS)
+
+    async def _write(self, prompt: Prompt, belief: Belief, asked: Asked, max_tokens: int) -> Choice | None:
         """A question on ``prompt``; None where the candidates are alike, tell too little, or were compared before."""
         conversation = (Message("user", prompt.text),)
-        drawn = await self.decoder.candidates(conversation, self.candidates, self._options())
+        drawn = await self.decoder.candidates(conversation, self.candidates, self._options(max_tokens))
         different = {one.text.strip(): one.basis_rewards for one in drawn.candidates if one.text.strip()}
         if len(different) < 2:
             return None
@@ -107,14 +160,15 @@ class GeneratedQuestions:
         bits = float(expected_information_bits(belief, differences[None])[0])
         return None if bits < MINIMUM_INFORMATION_BITS else Choice(pair, tuple(differences.tolist()), bits)
 
-    def _options(self) -> SamplingOptions:
+    def _options(self, max_tokens: int) -> SamplingOptions:
         seed = int(self.rng.integers(LARGEST_SEED))
-        return SamplingOptions(self.max_tokens, TEMPERATURE, TOP_P, seed, cacheable=False)
+        return SamplingOptions(max_tokens, TEMPERATURE, TOP_P, seed, cacheable=False)
 
 
 def _own_prompts(questionnaire: Questionnaire) -> list[Prompt]:
-    """The caller's prompts, named by what they say so that repetitions are noticed in any questionnaire."""
+    """The caller's different prompts, named by what they say so that repetitions are noticed in any questionnaire."""
+    places = {text.strip(): index for index, text in reversed(list(enumerate(questionnaire.prompts)))}
     return [
         Prompt(f"own-{sha256(text.encode()).hexdigest()[:16]}", questionnaire.topic or "own", text, f"prompts.{index}")
-        for index, text in enumerate(questionnaire.prompts)
+        for text, index in sorted(places.items(), key=lambda item: item[1])
     ]

@@ -31,7 +31,7 @@ class NextQuestions:
     minimum_change: float = MINIMUM_CHANGE
 
     def without_engine(self, questionnaire: Questionnaire, estimate: Estimate, asked: Asked) -> Questionnaire | None:
-        """The questionnaire with its next questions, or complete; None where ``with_engine`` has to tell."""
+        """The questionnaire with its next questions, or complete; None where the engine is to ``write`` first."""
         enough = _stop(questionnaire, estimate, np.inf, self._change(estimate), self.minimum_change)
         if enough is not None:
             return _ended(questionnaire, enough)
@@ -40,18 +40,22 @@ class NextQuestions:
         continued = self._from_pool(questionnaire, estimate, asked)
         return None if continued.status == "complete" and questionnaire.source == "auto" else continued
 
-    async def with_engine(self, questionnaire: Questionnaire, estimate: Estimate, asked: Asked) -> Questionnaire:
-        """The questionnaire with questions that the engine wrote, or complete where it wrote none worth asking.
+    async def write(self, questionnaire: Questionnaire, estimate: Estimate, asked: Asked) -> list[Choice]:
+        """What the engine wrote to be asked next; nothing where "auto" meets trouble of the engine.
 
-        What "auto" cannot get from the engine, for trouble or otherwise, is decided by the pool alone; "generated"
-        raises the errors of ``Decoder``. Must not be awaited in a transaction.
+        Must not be awaited in a transaction. Raises the errors of ``GeneratedQuestions``.
         """
         try:
-            choices = await self.generated(estimate.belief, asked, questionnaire, questionnaire.next_batch)
+            return await self.generated(estimate.belief, asked, questionnaire, questionnaire.next_batch)
         except ENGINE_TROUBLE:
             if questionnaire.source == "generated":
                 raise
-            choices = []
+            return []
+
+    def with_written(
+        self, questionnaire: Questionnaire, estimate: Estimate, asked: Asked, choices: Sequence[Choice]
+    ) -> Questionnaire:
+        """The questionnaire with what the engine wrote; without any, "auto" goes on as the pool alone would."""
         if choices:
             return self._with(questionnaire, choices, estimate)
         if questionnaire.source == "auto":

@@ -1,6 +1,5 @@
 """Which questions of the pool tell most about a person. Runs on numbers only; never asks the engine."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from app.preferences.batches import select_batch
 from app.preferences.belief import Belief
 from app.preferences.near_duplicates import near_duplicates
 from app.preferences.selection import Rule, Selection, expected_information_bits, named_rule
+from app.preferences.stopping import MINIMUM_INFORMATION_BITS
 from app.services.questionnaires import Asked
 
 
@@ -34,14 +34,18 @@ class PoolQuestions:
 
     registry: BasisRegistry
     rng: np.random.Generator
-    rule: str = "expected_information"
+    rule: str = "v_optimal"
 
     def __call__(self, belief: Belief, asked: Asked, topic: str | None, count: int) -> list[Choice]:
-        """At most ``count`` questions, the best first; fewer only where the pool has no more."""
+        """At most ``count`` questions, the best first; fewer where the pool has no more that are worth asking.
+
+        Where none is, the best alone, so that the caller can tell.
+        """
         pool, rows = self.registry.pool, asked.differences(self.registry.pool)
         fresh, new_prompt = _allowed(pool, asked, topic)
-        if count > 1:
-            return list(self._batch(belief, rows, (new_prompt, fresh & ~new_prompt), count))
+        batch = self._batch(belief, rows, fresh, new_prompt, count) if count > 1 else []
+        if batch:
+            return batch
         selection = self._single(belief, rows, (new_prompt, fresh))
         return [] if selection is None else [self._choice(selection.index, selection.expected_information_bits)]
 
@@ -62,16 +66,24 @@ class PoolQuestions:
         self,
         belief: Belief,
         asked: Float64[np.ndarray, "asked basis"],
-        masks: tuple[Bool[np.ndarray, " pairs"], ...],
+        fresh: Bool[np.ndarray, " pairs"],
+        new_prompt: Bool[np.ndarray, " pairs"],
         count: int,
-    ) -> Iterator[Choice]:
-        """The best pairs under the first mask, and where it has too few, more of the next."""
+    ) -> list[Choice]:
+        """The pairs that tell most together, without any that tells too little beside the others."""
         pool = self.registry.pool
-        for mask in masks:
-            rows = select_batch(belief, pool.differences, mask, count, prompts=pool.prompts, asked=asked)
-            bits = expected_information_bits(belief, pool.differences[rows])
-            yield from (self._choice(int(row), float(told)) for row, told in zip(rows, bits, strict=True))
-            asked, count = np.concatenate([asked, pool.differences[rows]]), count - len(rows)
+        rows = select_batch(
+            belief,
+            pool.differences,
+            fresh,
+            count,
+            prompts=pool.prompts,
+            new=new_prompt,
+            asked=asked,
+            minimum_bits=MINIMUM_INFORMATION_BITS,
+        )
+        bits = expected_information_bits(belief, pool.differences[rows])
+        return [self._choice(int(row), float(told)) for row, told in zip(rows, bits, strict=True)]
 
     def _rule(self) -> Rule:
         reference = self.registry.basis.reference

@@ -1,4 +1,4 @@
-"""What the four questionnaire use cases share: the state they return, and what a person has been asked.
+"""What the questionnaire use cases share: the state they return, and what a person has been asked.
 
 Runs inside their transactions, on numbers only; never asks the engine.
 """
@@ -61,10 +61,19 @@ class Asked:
         return np.concatenate([np.array(known, dtype=np.float64).reshape(-1, size), pool.differences[rows]])
 
 
-async def read_asked(uow: UnitOfWork, user_id: str) -> Asked:
-    """The questions that the user has seen."""
-    questionnaires = await uow.questionnaires.of_user(user_id)
-    return Asked(tuple(question for questionnaire in questionnaires for question in questionnaire.questions))
+@dataclass(frozen=True)
+class Known:
+    """All that the next questions to a person depend on: what they said, what follows from it, what they were asked."""
+
+    log: PreferenceLog
+    estimate: Estimate
+    asked: Asked
+
+
+async def read_known(uow: UnitOfWork, estimator: Estimator, user_id: str) -> Known:
+    """What is known of a user; raises ``UserNotFound``."""
+    log = await read_log(uow, user_id)
+    return Known(log, estimator(log), Asked(tuple(await uow.questionnaires.questions_of_user(user_id))))
 
 
 async def read_state(

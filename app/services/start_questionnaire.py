@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from app.entities import Questionnaire, QuestionSource
 from app.errors import UnknownTopic
-from app.ports import BeginUnitOfWork, Clock
+from app.ports import BeginUnitOfWork, Clock, UnitOfWork
 from app.services.estimate_preferences import EstimatePreferences
 from app.services.estimator import Estimator
 from app.services.identifiers import new_id
 from app.services.next_questions import NextQuestions
-from app.services.preference_log import read_log
-from app.services.questionnaires import QuestionnaireState, read_asked, state_of
+from app.services.questionnaires import Known, QuestionnaireState, read_known, state_of
 
 
 @dataclass(frozen=True)
@@ -41,25 +40,27 @@ class StartQuestionnaire:
     async def __call__(self, user_id: str, options: QuestionnaireOptions) -> QuestionnaireState:
         """The first questions.
 
-        Raises ``UserNotFound``, ``UnknownTopic``, and the errors of ``Decoder`` where the engine alone writes them.
+        Raises ``UserNotFound``, ``UnknownTopic``, and the errors of ``NextQuestions.write``.
         """
         empty = self._empty(user_id, options)
         await self.estimate.current_log(user_id)
         async with self.begin() as uow:
             await uow.users.get(user_id, for_update=True)
-            log, asked = await read_log(uow, user_id), await read_asked(uow, user_id)
-            estimate = self.estimator(log)
-            begun = self.next.without_engine(empty, estimate, asked)
+            known = await read_known(uow, self.estimator, user_id)
+            begun = self.next.without_engine(empty, known.estimate, known.asked)
             if begun is not None:
-                await uow.questionnaires.add(begun)
-                await uow.commit()
-        if begun is None:
-            begun = await self.next.with_engine(empty, estimate, asked)
-            async with self.begin() as uow:
-                await uow.users.get(user_id, for_update=True)
-                await uow.questionnaires.add(begun)
-                await uow.commit()
-        return state_of(begun, self.estimator, log, estimate, just_completed=begun.status == "complete")
+                return await self._keep(uow, begun, known)
+        choices = await self.next.write(empty, known.estimate, known.asked)
+        async with self.begin() as uow:
+            await uow.users.get(user_id, for_update=True)
+            known = await read_known(uow, self.estimator, user_id)
+            begun = self.next.with_written(empty, known.estimate, known.asked, choices)
+            return await self._keep(uow, begun, known)
+
+    async def _keep(self, uow: UnitOfWork, begun: Questionnaire, known: Known) -> QuestionnaireState:
+        await uow.questionnaires.add(begun)
+        await uow.commit()
+        return state_of(begun, self.estimator, known.log, known.estimate, just_completed=begun.status == "complete")
 
     def _empty(self, user_id: str, options: QuestionnaireOptions) -> Questionnaire:
         registry, now = self.estimator.registry, self.clock()

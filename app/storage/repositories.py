@@ -186,6 +186,16 @@ class SqlQuestionnaires:
         asked = await self._questions([row["id"] for row in rows])
         return [_questionnaire(dict(row), asked[row["id"]]) for row in rows]
 
+    async def questions_of_user(self, user_id: str) -> list[Question]:
+        """The questions of all of a user's questionnaires, in their order, from one query."""
+        query = (
+            select(questions)
+            .join(questionnaires, questions.c.questionnaire_id == questionnaires.c.id)
+            .where(questionnaires.c.user_id == user_id)
+            .order_by(questionnaires.c.created_at, questionnaires.c.id, questions.c.position)
+        )
+        return [_question(dict(row)) for row in (await self._connection.execute(query)).mappings()]
+
     async def _questions(self, questionnaire_ids: Sequence[str]) -> dict[str, tuple[Question, ...]]:
         """The questions of each questionnaire, in their order, from one query."""
         own = questions.c.questionnaire_id.in_(questionnaire_ids)

@@ -25,7 +25,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Earlier releases ask one question at a time: of several open ones, all but the first become skipped."""
+    """Earlier releases ask one question at a time: of several open ones, all but the first become skipped.
+
+    They also cannot continue a questionnaire that waits for the engine: one without an open question ends.
+    """
+    op.execute(
+        "UPDATE questionnaires SET status = 'complete', stop_reason = 'low_information' WHERE status = 'active' "
+        "AND NOT EXISTS (SELECT 1 FROM questions WHERE questionnaire_id = questionnaires.id AND answer IS NULL)"
+    )
     op.add_column("questions", sa.Column("pair_number", sa.Integer(), nullable=False, server_default="0"))
     op.execute("UPDATE questions SET pair_number = COALESCE(pool_number, 0)")
     op.execute(

@@ -191,5 +191,8 @@ class FakeQuestionnaires:
         own = [item for item in self._rows.questionnaires.values() if item.user_id == user_id]
         return sorted(own, key=lambda item: (item.created_at, item.id))
 
+    async def questions_of_user(self, user_id: str) -> list[Question]:
+        return [question for item in await self.of_user(user_id) for question in item.questions]
+
     def _replace(self, questionnaire: Questionnaire, questions: tuple[Question, ...]) -> None:
         self._rows.questionnaires[questionnaire.id] = replace(questionnaire, questions=questions)

@@ -1,6 +1,7 @@
 """A service in memory: the fake database, the scripted engine and a clock that moves a second a look."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from app.engines import ActiveBasis, scripted_basis
-from app.entities import Candidate, CandidateSet, QuestionPool
+from app.entities import Candidate, CandidateSet, Conversation, QuestionPool
 from app.generation.scripted import ScriptedEngine
 from app.preferences.belief import Prior
 from app.services.adjust_preferences import AdjustPreferences
 from app.services.answer_question import AnswerQuestion, GivenAnswer
+from app.services.continue_questionnaire import ContinueQuestionnaire
 from app.services.delete_user import DeleteUser
 from app.services.estimate_preferences import EstimatePreferences
 from app.services.estimator import Estimator
@@ -49,38 +51,52 @@ class TickingClock:
 class WatchedEngine(ScriptedEngine):
     """Fails where the engine is awaited while a transaction is open.
 
-    Writes ``texts`` in turn, where there are any; rewards seen while decoding are off by up to ``decoding_error``.
+    Writes ``texts`` in turn, where there are any, and always the same for ``dull_prompts``; rewards seen while decoding
+    are off by up to ``decoding_error``. Answers no call after ``stall_after``. What is to happen ``meanwhile`` happens
+    once, during the next decoding.
     """
 
     def __init__(self, database: FakeDatabase, **options: Any) -> None:
         super().__init__(**options)
         self._database = database
         self.texts: tuple[str, ...] = ()
+        self.dull_prompts: frozenset[str] = frozenset()
         self.decoding_error = 0.0
+        self.stall_after: int | None = None
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self._calls_left, self._error = -2, Exception()
 
     def fail_after(self, calls: int, error: Exception) -> None:
         """Let the call after the next ``calls`` raise ``error``."""
         self._calls_left, self._error = calls, error
 
-    def _count(self) -> None:
+    async def _count(self) -> None:
+        if self.stall_after is not None:
+            self.stall_after -= 1
+            if self.stall_after < 0:
+                await asyncio.Event().wait()
         self._calls_left -= 1
         if self._calls_left == -1:
             self.fail_next(self._error)
 
-    async def candidates(self, *arguments: Any) -> CandidateSet:
-        self._count()
+    async def candidates(self, conversation: Conversation, *arguments: Any) -> CandidateSet:
+        await self._count()
         assert self._database.open_units == 0, "the engine was awaited with a transaction open"
-        drawn = await super().candidates(*arguments)
-        return replace(drawn, candidates=tuple(map(self._as_told, range(len(drawn.candidates)), drawn.candidates)))
+        if self.meanwhile is not None:
+            happening, self.meanwhile = self.meanwhile, None
+            await happening()
+        drawn = await super().candidates(conversation, *arguments)
+        texts = ("yes",) if conversation[-1].content in self.dull_prompts else self.texts
+        told = [self._as_told(number, one, texts) for number, one in enumerate(drawn.candidates)]
+        return replace(drawn, candidates=tuple(told))
 
-    def _as_told(self, number: int, candidate: Candidate) -> Candidate:
-        text = self.texts[number % len(self.texts)] if self.texts else candidate.text
+    def _as_told(self, number: int, candidate: Candidate, texts: tuple[str, ...]) -> Candidate:
+        text = texts[number % len(texts)] if texts else candidate.text
         error = self.decoding_error * np.random.default_rng(number).uniform(-1.0, 1.0, self.size)
         return replace(candidate, text=text, basis_rewards=self._rewards(text) + error)
 
     async def basis_rewards(self, *arguments: Any) -> Any:
-        self._count()
+        await self._count()
         assert self._database.open_units == 0, "the engine was awaited with a transaction open"
         return await super().basis_rewards(*arguments)
 
@@ -97,6 +113,8 @@ class World:
     half_life_days: float | None = None
     rule: str = "expected_information"
     minimum_change: float = 0.0
+    max_tokens: int = 96
+    writing_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         begin, active, engine, clock = self.database.begin, self.active, self.engine, self.clock
@@ -104,8 +122,11 @@ class World:
         estimator = Estimator(active, self.half_life_days)
         self.estimate = EstimatePreferences(begin, estimator, engine)
         pool = PoolQuestions(active, rng, self.rule)
-        generated = GeneratedQuestions(active, engine, rng)
-        following = NextQuestions(pool, generated, clock, rng, self.minimum_change)
+        generated = GeneratedQuestions(
+            active, engine, rng, max_tokens=self.max_tokens, timeout_seconds=self.writing_seconds
+        )
+        asking = NextQuestions(pool, generated, clock, rng, self.minimum_change)
+        self.resume = ContinueQuestionnaire(begin, estimator, self.estimate, asking)
         self.belief = PersonalBelief(active, self.estimate)
         self.put_user = PutUser(begin, clock)
         self.get_user = GetUser(begin)
@@ -113,9 +134,9 @@ class World:
         self.export_user = ExportUser(begin, self.estimate)
         self.adjust = AdjustPreferences(begin, estimator, self.estimate, clock)
         self.reset = ResetPreferences(begin, estimator, clock)
-        self._start = StartQuestionnaire(begin, estimator, self.estimate, following, clock)
+        self._start = StartQuestionnaire(begin, estimator, self.estimate, asking, clock)
         self.look = GetQuestionnaire(begin, estimator)
-        self.answer = AnswerQuestion(begin, estimator, self.estimate, following, engine, clock)
+        self.answer = AnswerQuestion(begin, estimator, self.estimate, self.resume, engine, clock)
         self.finish = FinishQuestionnaire(begin, estimator)
         self.record = RecordComparisons(begin, active, engine, clock)
         self.respond = Respond(self.belief, engine, clock, rng)

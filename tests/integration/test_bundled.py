@@ -60,6 +60,10 @@ def test_at_least_eight_axes_have_a_name_from_held_out_texts(artifact):
     assert len(named) >= 8
 
 
+def test_the_basis_can_tell_whether_more_answers_would_change_what_is_served(artifact):
+    assert artifact.basis.candidate_sets.size
+
+
 def test_the_pool_has_enough_prompts_responses_and_pairs(prompts, artifact):
     assert len(prompts) >= 80
     assert min(len(one.responses) for one in prompts) >= 5

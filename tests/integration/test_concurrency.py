@@ -51,7 +51,7 @@ async def test_the_same_answer_many_times_at_once_is_one_answer(services) -> Non
     assert (await services.estimate_preferences("ada")).comparisons == 1
 
 
-async def test_the_same_answer_at_once_has_the_engine_s_question_asked_once(services) -> None:
+async def test_the_same_answer_at_once_has_one_question_of_the_engine_stored_once(services) -> None:
     state = await services.start_questionnaire("ada", QuestionnaireOptions(source="generated"))
     given = GivenAnswer(state.question.id, "first")
     results = await outcomes(*(services.answer_question(state.questionnaire.id, given) for _ in range(4)))

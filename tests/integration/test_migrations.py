@@ -73,6 +73,54 @@ async def test_answers_survive_going_back_to_the_first_schema_and_forward_again(
     assert (kept.batch_size, kept.source, kept.prompts) == (1, "pool", ())
 
 
+OLD_ROWS = (
+    "INSERT INTO users VALUES ('ada', NULL, true, '{}', '2026-02-03', '2026-02-03')",
+    "INSERT INTO questionnaires (id, user_id, basis_version, max_questions, status, created_at) "
+    "VALUES ('qnr_1', 'ada', 'v1', 9, 'active', '2026-02-03')",
+    "INSERT INTO questions (id, questionnaire_id, position, pair_number, topic, prompt_id, prompt, first, second, "
+    "swapped, expected_information_bits, answer) VALUES "
+    "('qst_0', 'qnr_1', 0, 7, 'home', 'tea', 'Tea?', 'Yes.', 'No.', true, 0.5, 'first'), "
+    "('qst_1', 'qnr_1', 1, 8, 'home', 'tea', 'Tea?', 'Now.', 'Later.', false, 0.25, NULL)",
+    "INSERT INTO comparisons (id, user_id, question_id, prompt, first, second, preferred, basis_version, differences, "
+    "source, created_at) VALUES ('cmp_1', 'ada', 'qst_0', '[{\"role\": \"user\", \"content\": \"Tea?\"}]', 'No.', "
+    "'Yes.', 'first', 'v1', '[0.5]', 'questionnaire', '2026-02-03')",
+)
+"""What the first release wrote: an answer, and a question that waits."""
+
+
+async def test_rows_of_the_first_schema_mean_the_same_in_the_newest(database: Database) -> None:
+    await downgrade(database, "0001")
+    async with database.engine.begin() as connection:
+        for statement in OLD_ROWS:
+            await connection.exec_driver_sql(statement)
+    await upgrade(database)
+    async with database.begin(read_only=True) as uow:
+        kept = await uow.questionnaires.get("qnr_1")
+        [comparison] = await uow.preferences.comparisons("ada")
+    assert (kept.batch_size, kept.source, kept.prompts, kept.status) == (1, "pool", (), "active")
+    assert [(one.pair.number, one.swapped, one.answer) for one in kept.questions] == [
+        (7, True, "first"),
+        (8, False, None),
+    ]
+    assert {(one.basis_version, one.differences) for one in kept.questions} == {("", ())}
+    assert (comparison.question_id, comparison.differences) == ("qst_0", (0.5,))
+
+
+async def test_going_back_ends_a_questionnaire_that_waits_for_its_next_question(database: Database) -> None:
+    waiting = Questionnaire(
+        "qnr_1", "ada", "v1", 9, None, None, "active", None, (asked(0, "first"),), NOW, 1, "generated"
+    )
+    async with database.begin() as uow:
+        await uow.users.add(User("ada", None, True, {}, NOW, NOW))
+        await uow.questionnaires.add(waiting)
+        await uow.commit()
+    await downgrade(database, "0001")
+    await upgrade(database)
+    async with database.begin(read_only=True) as uow:
+        ended = await uow.questionnaires.get("qnr_1")
+    assert (ended.status, ended.stop_reason) == ("complete", "low_information")
+
+
 @pytest.mark.postgres
 async def test_two_processes_that_migrate_at_once_both_succeed(postgres_url: str) -> None:
     environment = {**os.environ, "ATTUNE_DATABASE_URL": postgres_url}

@@ -278,6 +278,16 @@ async def test_a_user_s_questionnaires_come_oldest_first_with_their_questions(st
         assert await uow.questionnaires.of_user("bob") == []
 
 
+async def test_the_questions_of_a_user_come_in_the_order_they_were_asked(stored: BeginUnitOfWork) -> None:
+    later = questionnaire(question(0, "qnr_1"), question(1, "qnr_1"), at=NOW + timedelta(days=1))
+    sooner = questionnaire(question(0, "qnr_2"), id_="qnr_2")
+    async with stored() as uow:
+        await uow.questionnaires.add(later)
+        await uow.questionnaires.add(sooner)
+        assert await uow.questionnaires.questions_of_user("ada") == [*sooner.questions, *later.questions]
+        assert await uow.questionnaires.questions_of_user("bob") == []
+
+
 async def test_erasing_a_user_removes_and_counts_every_row_of_theirs_alone(stored: BeginUnitOfWork) -> None:
     async with stored() as uow:
         await uow.users.add(replace(ADA, id="bob"))

@@ -1,4 +1,4 @@
-"""Questionnaires: start, look at, answer and finish."""
+"""Questionnaires: start, look at, answer, continue and finish."""
 
 from typing import Annotated
 
@@ -38,6 +38,16 @@ async def answer_question(
     """Answer a question; the open ones come back, or the end. The same answer twice is harmless."""
     given = GivenAnswer(body.question_id, body.preferred, body.latency_ms)
     state = await services.answer_question(questionnaire_id, given)
+    metrics.questionnaire(state)
+    return QuestionnaireView.of(state)
+
+
+@router.post("/{questionnaire_id}/next")
+async def continue_questionnaire(
+    questionnaire_id: QuestionnaireId, services: ServicesOf, metrics: MetricsOf
+) -> QuestionnaireView:
+    """Ask what follows in an active questionnaire that has no open question, as after a 503; change no other."""
+    state = await services.continue_questionnaire(questionnaire_id)
     metrics.questionnaire(state)
     return QuestionnaireView.of(state)
 

@@ -3,12 +3,13 @@
 import re
 import zlib
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from jaxtyping import Float64
 
 BUCKETS = 1024
+MOST_WORDS = 2000  # of one text, the first ones: as many as 4,000 characters can hold
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
@@ -16,6 +17,7 @@ def hashed_words(texts: Sequence[str | None]) -> Float64[np.ndarray, "texts buck
     """How often each bucket's words and neighbouring word pairs occur, with a sign by hash, damped as sign log(1 + n).
 
     The same text gives the same bits in every process. Case does not matter; None and texts without words are zero.
+    Of a longer text the first ``MOST_WORDS`` words count.
 
     Args:
         texts: What people wrote, or None.
@@ -28,7 +30,7 @@ def hashed_words(texts: Sequence[str | None]) -> Float64[np.ndarray, "texts buck
     """
     rows = np.zeros((len(texts), BUCKETS))
     for row, text in zip(rows, texts, strict=True):
-        words = WORD.findall((text or "").casefold())
+        words = [match.group() for match in islice(WORD.finditer((text or "").casefold()), MOST_WORDS)]
         hashes = np.array([zlib.crc32(term.encode()) for term in _terms(words)], dtype=np.int64)
         np.add.at(row, hashes % BUCKETS, np.where(hashes & (1 << 31), -1.0, 1.0))
     return np.asarray(np.sign(rows) * np.log1p(np.abs(rows)), dtype=np.float64)

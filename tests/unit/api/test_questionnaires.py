@@ -87,6 +87,31 @@ async def test_an_answer_whose_next_question_waits_for_the_engine_may_be_sent_ag
     assert (again.status_code, again.json()["progress"]["answered"]) == (200, 1)
 
 
+async def test_a_questionnaire_whose_next_question_waits_for_the_engine_may_be_continued(
+    http: httpx2.AsyncClient, app: FastAPI, user: str
+) -> None:
+    state = await start(http, user, source="generated")
+    app.state.services.answer_question.decoder.fail_next(EngineOverloaded(3))
+    await answer(http, state, "first")
+    once, again = [await http.post(f"/v1/questionnaires/{state['id']}/next") for _ in range(2)]
+    assert (once.status_code, len(once.json()["questions"])) == (200, 1)
+    assert again.json() == once.json()
+
+
+async def test_nothing_is_asked_where_no_answer_would_change_what_is_served(
+    http: httpx2.AsyncClient, user: str
+) -> None:
+    sure = {"adjustments": [{"index": 0, "delta": 100}]}
+    await http.patch(f"/v1/users/{user}/preferences", json=sure, headers={"If-Match": "*"})
+    state = await start(http, user)
+    assert (state["status"], state["stop_reason"], state["question"]) == ("complete", "low_information", None)
+
+
+async def test_what_is_too_long_is_told_with_the_limit(http: httpx2.AsyncClient, user: str) -> None:
+    refused = await http.put(f"/v1/users/{user}", json={"about": "x" * 4001})
+    assert "4000" in refused.json()["detail"]
+
+
 async def test_what_a_person_writes_of_themselves_changes_the_etag(http: httpx2.AsyncClient, user: str) -> None:
     path = f"/v1/users/{user}/preferences"
     before = (await http.get(path)).headers["etag"]

@@ -5,7 +5,7 @@ import pytest
 
 from app.preferences.batches import select_batch
 from app.preferences.posterior import Posterior, precision
-from app.preferences.selection import select_pair
+from app.preferences.selection import expected_information_bits, select_pair
 from tests.unit.preferences.worlds import random_belief, standard_belief, unchecked_shapes
 
 
@@ -92,3 +92,21 @@ def test_a_negative_count_is_refused() -> None:
 def test_prompts_of_another_length_are_refused() -> None:
     with unchecked_shapes(), pytest.raises(ValueError, match=r"prompts \(3,\)"):
         select_batch(standard_belief(1), np.ones((2, 1)), np.ones(2, dtype=np.bool_), 1, prompts=np.arange(3))
+
+
+def test_new_prompts_come_first_then_those_not_in_the_batch_then_any() -> None:
+    rows = np.diag([4.0, 3.0, 2.0, 1.5, 1.0])
+    prompts, new = np.array([0, 0, 1, 2, 2]), np.array([False, False, False, True, True])
+    chosen = select_batch(standard_belief(5), rows, everything(rows), 5, prompts=prompts, new=new)
+    assert chosen.tolist() == [3, 0, 2, 1, 4]
+
+
+def test_a_pair_that_tells_too_little_beside_those_chosen_is_left_out() -> None:
+    rows = np.array([[6.0, 0.0], [1.2, 0.0], [0.0, 1.0]])
+    assert (expected_information_bits(standard_belief(2), rows) > 0.1).all()
+    assert select_batch(standard_belief(2), rows, everything(rows), 3, minimum_bits=0.1).tolist() == [0, 2]
+
+
+def test_new_prompts_that_tell_too_little_make_way_for_others() -> None:
+    rows, new = np.diag([2.0, 0.01]), np.array([False, True])
+    assert select_batch(standard_belief(2), rows, everything(rows), 2, new=new, minimum_bits=0.02).tolist() == [0]

@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from app.errors import QuestionAlreadyAnswered, QuestionnaireComplete
@@ -70,6 +73,33 @@ async def test_a_batch_after_some_questions_has_their_prompts_last(world: World)
     }
 
 
+async def test_the_one_prompt_that_is_new_is_asked_once_in_a_batch(world: World) -> None:
+    await world.answer_all(await world.start("ada", 11))
+    seen = {
+        question.pair.prompt_id for item in world.database.rows.questionnaires.values() for question in item.questions
+    }
+    state = await world.start("ada", 4, batch_size=4)
+    prompts = [question.pair.prompt_id for question in state.questions]
+    assert prompts[0] not in seen
+    assert len(set(prompts)) == 4
+
+
+async def test_a_batch_is_not_filled_with_questions_that_tell_nothing(world: World) -> None:
+    differences = np.zeros((6, 4))
+    differences[:2] = 2.0 * np.eye(2, 4)
+    pool = world.active.pool
+    pairs = tuple(pool.pairs[10 * number] for number in range(6))
+    state = await world.with_pool(replace(pool, pairs=pairs, differences=differences)).start("ada", 6, batch_size=6)
+    assert len(state.questions) == 2
+
+
+async def test_a_batch_of_which_no_question_tells_anything_is_not_asked(world: World) -> None:
+    pool = world.active.pool
+    dull = world.with_pool(replace(pool, differences=np.zeros_like(pool.differences)))
+    state = await dull.start("ada", 6, batch_size=6)
+    assert (state.questionnaire.stop_reason, state.questions) == ("low_information", ())
+
+
 async def test_a_batch_is_as_large_as_the_pool_allows(world: World) -> None:
     small = world.with_pairs(3)
     state = await small.start("ada", 10, batch_size=8)
@@ -77,9 +107,17 @@ async def test_a_batch_is_as_large_as_the_pool_allows(world: World) -> None:
     assert (await small.answer_all(state)).questionnaire.stop_reason == "pool_exhausted"
 
 
+async def test_a_target_that_is_reached_within_a_batch_leaves_its_other_questions_open(world: World) -> None:
+    state = await answer(world, await world.start("ada", 12, batch_size=4, target_certainty=0.2), 0)
+    assert state.certainty < 0.2
+    reached = await answer(world, state, 0)
+    assert reached.certainty >= 0.2
+    assert (reached.questionnaire.status, reached.questions) == ("active", state.questions[1:])
+
+
 async def test_a_target_that_is_reached_ends_the_questionnaire_after_its_batch(world: World) -> None:
-    state = await world.start("ada", 12, batch_size=4, target_certainty=0.05)
-    assert state.questionnaire.stop_reason == "target_certainty"
+    state = await world.answer_all(await world.start("ada", 12, batch_size=4, target_certainty=0.2))
+    assert (state.questionnaire.stop_reason, state.questionnaire.answered) == ("target_certainty", 4)
 
 
 async def test_the_same_answer_again_within_a_batch_changes_nothing(world: World) -> None:

@@ -3,11 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from app.entities import Message
-from app.errors import EngineOverloaded, NonFiniteReward, PromptTooLong
+from app.errors import EngineOverloaded, EngineTimeout, NonFiniteReward, PromptTooLong, Unavailable
 from app.services.answer_question import GivenAnswer
 from app.services.questionnaires import QuestionnaireState
+from app.services.record_comparisons import NewComparison
 from tests.fakes.world import World, nothing_written
 
 pytestmark = pytest.mark.anyio
@@ -181,3 +183,87 @@ async def test_a_prompt_that_is_too_long_is_left_out_where_there_are_others(worl
     state = await world.start("ada", 4, source="generated", prompts=("word " * 600, "Tea?"))
     assert state.question is not None
     assert state.question.pair.prompt == "Tea?"
+
+
+LONG = "word " * 600
+
+
+async def test_prompts_that_are_too_long_cost_no_question(world: World) -> None:
+    prompts = (*(f"{LONG}{number}" for number in range(3)), "Tea?", "Rain?", "Maps?")
+    state = await world.answer_all(await world.start("ada", 9, source="generated", prompts=prompts))
+    assert (state.questionnaire.answered, state.questionnaire.stop_reason) == (9, "max_questions")
+
+
+async def test_a_prompt_with_something_to_tell_is_found_behind_any_number_of_dull_ones(world: World) -> None:
+    world.engine.dull_prompts = frozenset(f"Dull {number}?" for number in range(20))
+    prompts = (*sorted(world.engine.dull_prompts), "Tea?")
+    state = await world.start("ada", 3, source="generated", prompts=prompts)
+    assert state.question is not None
+    assert state.question.pair.prompt == "Tea?"
+
+
+async def test_a_prompt_that_is_sent_twice_is_asked_once_in_a_batch(world: World) -> None:
+    world.engine.texts = ("yes", "no thank you")
+    state = await world.start("ada", 4, source="generated", batch_size=4, prompts=("Tea?", "Tea? ", "Tea?"))
+    assert len(state.questions) == 1
+
+
+async def test_responses_are_as_long_as_fits_where_more_was_set(world: World) -> None:
+    roomy = world.with_pool(world.active.pool, max_tokens=4096)
+    state = await roomy.start("ada", 3, source="generated")
+    assert state.question is not None
+
+
+async def test_a_pool_whose_prompts_are_all_too_long_is_unavailable_and_logged(world: World) -> None:
+    world.engine.context = 2
+    with capture_logs() as logged, nothing_written(world), pytest.raises(Unavailable, match="No prompt of the pool"):
+        await world.start("ada", 3, source="generated")
+    assert [(entry["event"], entry["log_level"]) for entry in logged] == [("no_prompt_fits", "warning")]
+
+
+async def test_what_was_written_when_time_is_up_is_asked(world: World) -> None:
+    world.engine.stall_after = 4
+    hasty = world.with_pool(world.active.pool, writing_seconds=0.05)
+    assert len((await hasty.start("ada", 10, source="generated", batch_size=4)).questions) == 2
+
+
+async def test_time_that_is_up_before_anything_was_written_is_a_timeout(world: World) -> None:
+    world.engine.stall_after = 0
+    hasty = world.with_pool(world.active.pool, writing_seconds=0.05)
+    with nothing_written(world), pytest.raises(EngineTimeout):
+        await hasty.start("ada", 10, source="generated")
+
+
+async def test_a_questionnaire_without_its_next_question_can_be_continued(world: World) -> None:
+    state = await without_its_next_question(world)
+    following = await world.resume(state.questionnaire.id)
+    assert (following.questionnaire.answered, len(following.questions)) == (1, 1)
+
+
+async def test_continuing_changes_nothing_where_a_question_is_open(world: World) -> None:
+    state = await world.start("ada", 5)
+    with nothing_written(world):
+        assert await world.resume(state.questionnaire.id) == state
+
+
+async def test_continuing_changes_nothing_after_the_end(world: World) -> None:
+    state = await world.answer_all(await world.start("ada", 1))
+    with nothing_written(world):
+        assert (await world.resume(state.questionnaire.id)).questionnaire == state.questionnaire
+
+
+async def test_what_a_person_said_while_the_engine_wrote_counts(world: World) -> None:
+    told = NewComparison("ada", (Message("user", "hello"),), "warm gentle evening", "quick plain list", "second")
+    world.engine.meanwhile = lambda: world.record([told])
+    state = await world.start("ada", 3, source="generated")
+    assert state.certainty == (await world.look(state.questionnaire.id)).certainty
+
+
+async def test_what_a_person_was_asked_while_the_engine_failed_is_not_asked_again(world: World) -> None:
+    dull_pool = dull(world).active.pool
+    small = world.with_pool(replace(dull_pool, pairs=dull_pool.pairs[:1], differences=dull_pool.differences[:1]))
+    lively = world.with_pairs(1)
+    world.engine.texts = ("yes",)
+    world.engine.meanwhile = lambda: lively.start("ada", 1)
+    state = await small.start("ada", 2, source="auto")
+    assert state.questionnaire.stop_reason == "pool_exhausted"

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from app.api.schemas import LONGEST_ABOUT
 from app.preferences.priors.about import AboutFit, AboutPrior
-from app.preferences.priors.words import hashed_words
+from app.preferences.priors.words import MOST_WORDS, hashed_words
 from tests.unit.preferences.priors.crowds import answered
 from tests.unit.preferences.worlds import unchecked_shapes
 
@@ -63,3 +64,18 @@ def test_the_same_words_have_the_same_features_in_any_case() -> None:
 
 def test_word_order_tells_through_neighbours() -> None:
     assert (hashed_words(["not good but bad"]) != hashed_words(["not bad but good"])).any()
+
+
+def test_words_beyond_the_most_that_count_change_nothing() -> None:
+    text = "a " * MOST_WORDS
+    np.testing.assert_array_equal(hashed_words([text]), hashed_words([text + "and so on"]))
+
+
+def test_the_most_words_are_as_many_as_the_longest_text_that_callers_may_send_can_hold() -> None:
+    assert len("a " * MOST_WORDS) >= LONGEST_ABOUT
+
+
+def test_priors_do_not_share_what_they_read(reading: AboutPrior) -> None:
+    silent = AboutPrior(reading.population, reading.residual, np.zeros_like(reading.slopes), reading.rarity)
+    reading.told(TEXTS[0])
+    assert silent.told(TEXTS[0]) is silent
