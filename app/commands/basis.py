@@ -55,6 +55,8 @@ def fit(
     from app.training.threads import use_threads
     from app.training.trunks import TrunkChoice
 
+    if method == "uniform" and rank not in (None, 1):
+        raise typer.BadParameter("the uniform method has one basis reward; leave --rank out.", param_hint="--rank")
     use_threads(threads)
     comparisons = _read(data, skip_invalid)
     checkpoint = _checkpoint(out, resume)
@@ -73,6 +75,8 @@ def fit(
             progress=progress,
         )
     checkpoint.unlink(missing_ok=True)
+    for warning in artifact.manifest["provenance"]["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo((out / "CARD.md").read_text())
     typer.echo(f"Basis {artifact.basis.version} written to {out}.")
 

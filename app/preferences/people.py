@@ -120,24 +120,6 @@ class PeopleProblem:
             found[:, chunk] = self._sum(log_sigmoid(-margins) + self._answers[:, None] * margins)
         return self._exponent * found
 
-    def likelihood(
-        self, coefficients: Float64[np.ndarray, "people basis"]
-    ) -> tuple[
-        Float64[np.ndarray, " people"],
-        Float64[np.ndarray, "people basis"],
-        Float64[np.ndarray, "people basis basis"],
-    ]:
-        """Everyone's log-likelihood in nats, its gradient and its information, at coefficients of their own."""
-        margins = self._margins(coefficients)
-        likely, unlikely = sigmoid(margins), sigmoid(-margins)
-        values = self._sum(log_sigmoid(-margins) + self._answers * margins)
-        slopes = self._sum((self._answers * unlikely - (1.0 - self._answers) * likely)[:, None] * self._rows)
-        return (
-            self._exponent * values,
-            self._exponent * slopes,
-            self._exponent * self._outer(likely * unlikely),
-        )
-
     def refine(self, prior: Posterior, fit: PeopleFit, *, tolerance: float = 1e-6) -> PeopleFit:
         """One pass from a fit towards the Gaussian closest to each person's exact posterior.
 

@@ -20,6 +20,9 @@ NAMED_FROM = 0.3
 DISTINCT = 0.1
 """Smallest share of a direction's variance that must be its own: nearly equal axes would share a taste at random."""
 
+SMALLEST_VARIANCE = 1e-12
+"""Of rewards over texts, in squared log-odds: a basis that says the same of every text can be turned too."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -57,7 +60,7 @@ def find_turn(rewards: Float64[np.ndarray, "texts basis"], properties: Float64[n
     """
     size, centre = rewards.shape[1], rewards.mean(0)
     values, vectors = np.linalg.eigh(np.cov((rewards - centre).T).reshape(size, -1))
-    whiten = (vectors / np.sqrt(np.maximum(values, 1e-9 * values.max()))).T
+    whiten = (vectors / np.sqrt(np.maximum(values, max(1e-9 * values.max(), SMALLEST_VARIANCE)))).T
     scores = (properties - properties.mean(0)) / np.maximum(properties.std(0), 1e-9)
     directions = scores.T @ ((rewards - centre) @ whiten.T) / len(rewards)
     followed = _distinct(directions, size)

@@ -50,7 +50,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class FittedBasis:
-    """Everything that an artifact is made of, and the scores for its card."""
+    """Everything that an artifact is made of, and the scores for its card.
+
+    ``calibrated_on`` and ``tested_on`` count the held-out people with enough comparisons for the one and the other.
+    """
 
     method: BasisMethod
     heads: Float64[np.ndarray, "basis hidden"]
@@ -63,6 +66,8 @@ class FittedBasis:
     certainties: list[Certainty]
     evidence: Evidence
     others: Evidence | None
+    calibrated_on: int
+    tested_on: int
 
     def rewards(self, features: Float64[np.ndarray, "*rows hidden"]) -> Float64[np.ndarray, "*rows basis"]:
         """Basis rewards of texts with these pooled features."""
@@ -106,6 +111,7 @@ def fit_basis(
     told_about = population.recorded(1, setup.as_served)
     curve = fit_certainty(told_about, chosen.prior, response)
     told_to = population.recorded(2, setup.as_served)
+    tested = population.recorded(2)
     return FittedBasis(
         method=setup.method,
         heads=population.scale * turn.matrix @ learned.heads,
@@ -116,8 +122,10 @@ def fit_basis(
         response=response,
         certainty_curve=curve,
         certainties=check_certainty(told_to, chosen.prior, response, curve),
-        evidence=Evidence.of(population.recorded(2), chosen.prior, response, rng),
+        evidence=Evidence.of(tested, chosen.prior, response, rng),
         others=_score_others(_Population(data, rewards, splits, ~served), rng),
+        calibrated_on=len(population.recorded(1)),
+        tested_on=len(tested),
     )
 
 

@@ -62,6 +62,7 @@ def publish_basis(
             "family_losses": fitted.chosen.losses,
             "property_scale": scale.dump(),
             "axis_correlations": fitted.correlations,
+            "warnings": warnings(fitted),
         },
         pooling=serving.pooling,
         trunk=serving.trunk,
@@ -71,8 +72,18 @@ def publish_basis(
 
 
 def method_facts(fitted: FittedBasis) -> dict[str, object]:
-    """Name and settings of the method, as plain values."""
-    return {"name": fitted.method.name, **vars(fitted.method)}
+    """Name and settings of the method, as plain values; the rank is that of the basis, of which some fits keep less."""
+    return {"name": fitted.method.name, **vars(fitted.method), "rank": len(fitted.heads)}
+
+
+def warnings(fitted: FittedBasis) -> list[str]:
+    """What was not measured because held-out people, or their comparisons of held-out prompts, were too few."""
+    found = []
+    if not fitted.calibrated_on:
+        found.append("Nobody was left to calibrate on: scale, response model and certainty curve are the defaults.")
+    if not fitted.tested_on:
+        found.append("Nobody was left to test on: there are no scores of held-out people.")
+    return [f"{one} More people with more comparisons of more prompts are needed." for one in found]
 
 
 def _card(artifact: BasisArtifact, fitted: FittedBasis, notes: Sequence[str]) -> list[str]:
@@ -83,6 +94,7 @@ def _card(artifact: BasisArtifact, fitted: FittedBasis, notes: Sequence[str]) ->
     return [
         f"# Basis card: {basis.version}",
         "",
+        *(line for one in warnings(fitted) for line in (f"**{one}**", "")),
         f"{len(basis.axes)} basis rewards on model `{basis.model}`, learned by `{facts['name']}` ({settings}). Prior: "
         f"{basis.prior.family}. Responses: tempering exponent {response.exponent:g}, lapse {response.lapse:g}, ties "
         f"{ties}.",
@@ -94,7 +106,8 @@ def _card(artifact: BasisArtifact, fitted: FittedBasis, notes: Sequence[str]) ->
         "## Held-out people, held-out prompts",
         "",
         "Recorded comparisons; questions chosen actively among those on training prompts, choices predicted on prompts "
-        "that nobody was asked about. 95 % intervals over people.",
+        "that nobody was asked about. 95 % intervals over people. The scale of the rewards, the response model and the "
+        "certainty curve were fixed by what other people, the calibration people, chose on these same prompts.",
         "",
         *_evidence(fitted.evidence),
         *_certainty(fitted),

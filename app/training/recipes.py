@@ -30,7 +30,7 @@ from app.training.fit import Setup, fit_basis, training_data
 from app.training.generate import generate
 from app.training.methods import BasisMethod, Pref, Run, TrainingData, named_method
 from app.training.methods.choose import RANKS, choose_rank, choose_spread, ranked
-from app.training.methods.common import choose_common
+from app.training.methods.common_spread import choose_common_spread
 from app.training.methods.data import check_rank
 from app.training.methods.personal import UserModel
 from app.training.pool import score_pool
@@ -81,7 +81,8 @@ def fit_from_comparisons(
         progress: Called after every piece of work.
 
     Raises:
-        InvalidInput: If there are too few people to hold some out or for ``rank``, or ``checkpoint`` is of another fit.
+        InvalidInput: If there are too few people to hold some out or for ``rank``, nobody preferred anything, or
+            ``checkpoint`` is of another fit.
     """
 
     def tuned_on(by: Trunk) -> ComparisonData:
@@ -125,7 +126,14 @@ def _usable(trunk: Trunk, data: ComparisonData, seed: int) -> tuple[ComparisonDa
     used = data.only(fitting(trunk, data))
     if len(used.names) < FEWEST_PEOPLE:
         raise InvalidInput(f"{len(used.names)} people are too few to hold some out; {FEWEST_PEOPLE} are needed.")
-    return used, Splits.draw(used, np.random.default_rng(seed))
+    splits = Splits.draw(used, np.random.default_rng(seed))
+    told = (used.labels != 0.5) & (used.first != used.second)
+    if not (splits.training(used) & told).any():
+        raise InvalidInput(
+            f"Nobody preferred anything in the part to learn from: of {len(used)} comparisons in all, {told.sum()} "
+            "prefer one text to another; add some that do."
+        )
+    return used, splits
 
 
 def _method(
@@ -137,7 +145,7 @@ def _method(
         check_rank(method.rank, data)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
-    method = choose_common(data, method, rng)
+    method = choose_common_spread(data, method, rng)
     if rank is None:
         method = ranked(method, choose_rank(data, method, RANKS, rng)[0])
     return choose_spread(data, method, rng)

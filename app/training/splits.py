@@ -31,8 +31,8 @@ class Splits:
     ) -> "Splits":
         """A tenth of the people each for calibration and test; a fifth of the topics held out, of all sizes.
 
-        A topic is the first line of the last turn of a prompt. Prompts in ``training_only`` are never held out, and
-        people in ``decided`` are in the part given there.
+        From two topics on at least one is held out. A topic is the first line of the last turn of a prompt. Prompts in
+        ``training_only`` are never held out, and people in ``decided`` are in the part given there.
         """
         part = np.searchsorted([0.8, 0.9], rng.permutation(len(data.names)) / max(1, len(data.names)), side="right")
         parts = decided or {}
@@ -85,9 +85,15 @@ class Splits:
 
 
 def _every_fifth(sizes: Int64[np.ndarray, " topics"], rng: np.random.Generator) -> Bool[np.ndarray, " topics"]:
-    """One topic drawn from each five of similar size, so that large and small ones are held out alike."""
+    """One topic drawn from each five of similar size, so that large and small ones are held out alike.
+
+    One of all where there are fewer, but never the only one; a topic of size zero cannot be held out.
+    """
     order = np.lexsort((rng.random(len(sizes)), -sizes))
     chosen = [rng.choice(order[start : start + 5]) for start in range(0, len(order) - 4, 5)]
+    free = np.flatnonzero(sizes)
+    if len(free) >= 2 and not sizes[chosen].any():
+        chosen = [rng.choice(free)]
     held = np.zeros(len(sizes), dtype=bool)
     held[chosen] = True
     return held

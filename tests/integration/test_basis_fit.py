@@ -88,3 +88,19 @@ def test_a_malformed_line_stops_the_fit_before_anything_is_learned(directory: Pa
     with pytest.raises(InvalidInput, match="line 481: not JSON"):
         raise fit(directory, "--out", str(directory / "other")).exception or AssertionError("it did not stop")
     assert not (directory / "other").exists()
+
+
+def test_comparisons_in_which_nobody_preferred_anything_are_refused(directory: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [{**comparison(rng, person), "preferred": "tie"} for person in range(12) for _ in range(6)]
+    ties = tmp_path / "ties.jsonl"
+    ties.write_text("\n".join(map(json.dumps, rows)))
+    result = fit(directory, "--data", str(ties))
+    assert isinstance(result.exception, InvalidInput)
+    assert "Nobody preferred anything" in result.exception.message
+
+
+def test_a_rank_of_the_uniform_method_is_a_usage_error(directory: Path) -> None:
+    result = fit(directory, "--method", "uniform")
+    assert result.exit_code == 2
+    assert "--rank" in result.stderr

@@ -24,6 +24,7 @@ FOLDS = 5
 POPULATION_ROUNDS = 100
 MOST_STEPS = 100  # of conjugate gradients
 SOLVED = 1e-6  # of the right-hand side's length
+LARGEST = 30.0  # root mean square difference of a basis reward with which people are fitted; larger ones are scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,17 @@ class AboutFit:
         Raises:
             ValueError: If ``about`` has another length than there are distinct people.
         """
+        unit = np.maximum(1.0, np.sqrt(np.square(differences).mean(axis=0)) / LARGEST)
+        return _in_units(self._fit(differences / unit, first_preferred, people, about, rng), unit)
+
+    def _fit(
+        self,
+        differences: Float64[np.ndarray, "comparisons basis"],
+        first_preferred: Float64[np.ndarray, " comparisons"],
+        people: np.ndarray,
+        about: Sequence[str | None] | None,
+        rng: np.random.Generator,
+    ) -> AboutPrior:
         ids, person = np.unique(people, return_inverse=True)
         population = fit_population(differences, first_preferred, people, iterations=POPULATION_ROUNDS)
         texts = [None] * len(ids) if about is None else list(about)
@@ -134,6 +146,14 @@ class AboutFit:
             differences, first_preferred, people, iterations=POPULATION_ROUNDS, shifts=shifts[best]
         )
         return AboutPrior(population, residual, regression.slopes(best, np.ones(len(ids), dtype=bool)), rarity)
+
+
+def _in_units(prior: AboutPrior, unit: Float64[np.ndarray, " basis"]) -> AboutPrior:
+    """The prior of coefficients on basis rewards ``unit`` (K,) times as large as those that ``prior`` is about."""
+    population, residual = (
+        Posterior(one.mean / unit, one.precision * np.outer(unit, unit)) for one in (prior.population, prior.residual)
+    )
+    return AboutPrior(population, residual, prior.slopes / unit, prior.rarity)
 
 
 @dataclass(frozen=True, eq=False)

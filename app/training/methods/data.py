@@ -55,7 +55,10 @@ class TrainingData:
 
     def only(self, members: np.ndarray) -> "TrainingData":
         """The comparisons of the people marked in ``members`` (P,), who are numbered anew; all rows stay."""
-        kept = members[self.people]
+        return self.where(members[self.people])
+
+    def where(self, kept: np.ndarray) -> "TrainingData":
+        """The comparisons marked in ``kept`` (N,), whose people are numbered anew; all rows stay."""
         ids, people = np.unique(self.people[kept], return_inverse=True)
         about = None if self.about_features is None else self.about_features[ids]
         columns = (self.first[kept], self.second[kept], people.astype(np.int64), self.labels[kept])
@@ -89,12 +92,14 @@ class LearnedBasis:
 class Run:
     """How a fit reports and survives: ``progress(iteration, loss)``, and a ``checkpoint`` saved ``every`` iterations.
 
-    A fit that finds its checkpoint goes on from there and ends with the same result.
+    A fit that finds its checkpoint goes on from there and ends with the same result. ``fit`` is a digest of what is
+    fitted: a checkpoint with another one is refused.
     """
 
     checkpoint: Path | None = None
     every: int = 10
     progress: Callable[[int, float], None] | None = None
+    fit: str = ""
 
 
 QUIET = Run()

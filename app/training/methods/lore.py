@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from app.training.methods.checkpoint import identified
 from app.training.methods.data import QUIET, LearnedBasis, Run, TrainingData, check_rank
 from app.training.methods.design import SHRINKAGE, design_of, device
 from app.training.methods.simplex import fit_simplex
@@ -34,6 +35,7 @@ class Lore:
     def fit(self, data: TrainingData, rng: np.random.Generator, run: Run = QUIET) -> LearnedBasis:
         """Maximum a posteriori of heads and weights; the corners are the basis rewards themselves."""
         check_rank(self.rank, data)
+        run = identified(run, self, data, rng)
         torch.manual_seed(int(rng.integers(2**31)))
         design = design_of(data, self.shrinkage)
         fit = fit_simplex(

@@ -1,14 +1,11 @@
 """L-BFGS that stops on relative tolerance, reports, and can be cut off and go on. Knows no model."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from app.errors import InvalidInput
+from app.training.methods.checkpoint import load_checkpoint, save_checkpoint
 from app.training.methods.data import QUIET, Run
 
 Objective = Callable[[], Tensor]
@@ -43,8 +40,7 @@ def minimise(
         tolerance_grad=0.0,
         tolerance_change=0.0,
     )
-    start = [tensor.detach().clone() for tensor in parameters]
-    done, loss, settled = _resume(run.checkpoint, optimizer, parameters)
+    done, loss, settled = _resume(run, optimizer, parameters)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -60,38 +56,19 @@ def minimise(
         if run.progress:
             run.progress(done, loss)
         settled = before - loss <= tolerance * abs(before)
-        state = {"start": start, "values": parameters, "done": done, "loss": loss, "settled": settled}
-        _save(run.checkpoint, optimizer, state)
+        values = [tensor.detach() for tensor in parameters]
+        state = {"values": values, "done": done, "loss": loss, "settled": settled}
+        save_checkpoint(run, {**state, "optimizer": optimizer.state_dict()})
     return loss
 
 
-def _save(path: Path | None, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    if path is None:
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    values = [tensor.detach() for tensor in state["values"]]
-    torch.save({**state, "values": values, "optimizer": optimizer.state_dict()}, partial)
-    os.replace(partial, path)
-
-
-def _resume(
-    path: Path | None, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]
-) -> tuple[int, float, bool]:
-    """Iterations done, loss, and whether it had settled.
-
-    The start that the checkpoint remembers must be the one that data and options gave just now.
-    """
-    if path is None or not path.is_file():
+def _resume(run: Run, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> tuple[int, float, bool]:
+    """Iterations done, loss, and whether it had settled."""
+    state = load_checkpoint(run, parameters[0].device)
+    if state is None:
         return 0, float("inf"), False
-    state = torch.load(path, weights_only=True, map_location=parameters[0].device)
-    if len(parameters) != len(state["start"]) or not all(map(_same, parameters, state["start"])):
-        raise InvalidInput(f"{path} is a checkpoint of another fit; delete it, or use the same data and options.")
     with torch.no_grad():
         for tensor, value in zip(parameters, state["values"], strict=True):
             tensor.copy_(value)
     optimizer.load_state_dict(state["optimizer"])
     return int(state["done"]), float(state["loss"]), bool(state["settled"])
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one.detach(), other, rtol=1e-3, atol=1e-4)

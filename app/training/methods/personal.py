@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from app.training.methods.checkpoint import identified
 from app.training.methods.data import QUIET, LearnedBasis, Run, TrainingData, check_rank
 from app.training.methods.design import SHRINKAGE, Design, design_of, device
 from app.training.methods.minimise import minimise
@@ -48,6 +49,7 @@ class PersonalRewardModel:
     def fit(self, data: TrainingData, rng: np.random.Generator, run: Run = QUIET) -> LearnedBasis:
         """Fit everyone's head, then keep ``rank`` directions of them."""
         check_rank(self.rank, data)
+        run = identified(run, self, data, rng)
         torch.manual_seed(int(rng.integers(2**31)))
         design = design_of(data, self.shrinkage)
         person = torch.from_numpy(data.people).to(device())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from app.training.methods.checkpoint import identified
 from app.training.methods.data import QUIET, LearnedBasis, Run, TrainingData, check_rank
 from app.training.methods.design import SHRINKAGE, design_of, device
 from app.training.methods.minimise import minimise
@@ -37,6 +38,7 @@ class Pref:
     def fit(self, data: TrainingData, rng: np.random.Generator, run: Run = QUIET) -> LearnedBasis:
         """Joint maximum a posteriori of heads and coefficients by L-BFGS; vectorised over people."""
         check_rank(self.rank, data)
+        run = identified(run, self, data, rng)
         torch.manual_seed(int(rng.integers(2**31)))
         design = design_of(data, self.shrinkage)
         person = torch.from_numpy(data.people).to(device())

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from app.training.methods.checkpoint import identified
 from app.training.methods.data import QUIET, LearnedBasis, Run, TrainingData
 from app.training.methods.design import SHRINKAGE, design_of, device
 from app.training.methods.population import SPREAD, population_direction
@@ -25,8 +26,9 @@ class Uniform:
         if self.rank != 1:
             raise ValueError(f"rank is {self.rank}; the uniform method has one basis reward, pass 1.")
 
-    def fit(self, data: TrainingData, rng: np.random.Generator, run: Run = QUIET) -> LearnedBasis:  # noqa: ARG002
+    def fit(self, data: TrainingData, rng: np.random.Generator, run: Run = QUIET) -> LearnedBasis:
         """Logistic regression on all comparisons; draws nothing from ``rng``."""
+        run = identified(run, self, data, rng)
         design = design_of(data, self.shrinkage)
         target = torch.from_numpy(data.labels).float().to(device())
         direction, loss = population_direction(

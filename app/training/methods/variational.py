@@ -10,9 +10,7 @@ Source:
     Liu, Rubin and Wu, Parameter Expansion to Accelerate EM (1998), for the rescaling.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from app.preferences.gaussian import Posterior
+from app.training.methods.checkpoint import identified, load_checkpoint, save_checkpoint
 from app.training.methods.data import QUIET, LearnedBasis, Run, TrainingData, check_rank
 from app.training.methods.design import SHRINKAGE, Design, design_of, device
 from app.training.methods.population import leading_directions
@@ -32,8 +31,11 @@ HEAD_STEPS = 6
 COMMON_ROUNDS = 10
 """Passes over people and conjugate-gradient steps over heads in each round; rounds for the population alone."""
 
+COMMON_SPREAD = 1.0
 COMMON_STD = 0.3
-"""Standard deviation of people's coefficient on the population's reward, in the prior: some answer more clearly."""
+"""Standard deviation of people's coefficient on the population's reward, in the prior: some answer more clearly.
+
+Set by hand: the heads are learned as if it were zero."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Variational:
 
     rank: int
     spread: float = 0.5
-    common_spread: float = 3.0
+    common_spread: float = COMMON_SPREAD
     shrinkage: float = SHRINKAGE
     rounds: int = 25
     name: ClassVar[str] = "variational"
@@ -56,6 +58,7 @@ class Variational:
         The basis comes with its own prior: what the heads were learned under.
         """
         check_rank(self.rank, data)
+        run = identified(run, self, data, rng)
         torch.manual_seed(int(rng.integers(2**31)))
         design = design_of(data, self.shrinkage)
         answers = Answered.of(data)
@@ -64,21 +67,20 @@ class Variational:
         common = _common(design, answers, penalty[:1])
         heads = torch.cat([common, _factors(design, answers, self.rank)])
         people = answers.people(design.rewards(heads), torch.full_like(answers.target, 0.25))
-        done, heads, people = _resume(run.checkpoint, heads, people, answers, design)
+        done, heads, people = _resume(run, heads, people)
         for number in range(done, self.rounds):
             heads = answers.heads(design, heads, penalty, people)
-            # Own parts of unit second moment, the scale in the heads: the bound does not change, the steps get longer.
-            heads[1:] = torch.linalg.cholesky(people.second[:, 1:, 1:].mean(0)).T @ heads[1:]
+            heads[1:] = _rescaled(heads[1:], penalty[1:], people)
             people = answers.people(design.rewards(heads), people.curvature)
             if run.progress:
                 run.progress(number + 1, answers.loss(people))
             if run.checkpoint and (number + 1) % run.every == 0:
-                _save(run.checkpoint, number + 1, heads, people)
+                save_checkpoint(run, {"done": number + 1, "heads": heads, "people": vars(people)})
         coefficients = people.means.double().cpu().numpy()
         return LearnedBasis(design.raw(heads), coefficients, answers.loss(people), prior=self._prior())
 
     def _prior(self) -> Posterior:
-        """Everybody shares the population's reward, more or less; factors are standard normal."""
+        """Everybody shares the population's reward, with some width given by hand; factors are standard normal."""
         mean, precision = np.zeros(self.rank), np.eye(self.rank)
         mean[0], precision[0, 0] = 1.0, 1.0 / COMMON_STD**2
         return Posterior(mean, precision)
@@ -181,19 +183,21 @@ def _curvature(square: Tensor) -> Tensor:
     return torch.tanh(root / 2.0) / (2.0 * root)
 
 
-def _save(path: Path, done: int, heads: Tensor, people: People) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save({"done": done, "heads": heads, "curvature": people.curvature}, partial)
-    os.replace(partial, path)
+def _rescaled(heads: Tensor, penalty: Tensor, people: People) -> Tensor:
+    """Factors' heads such that own parts have unit second moment M, where that does not lower the penalised bound.
+
+    What comparisons say does not change: the likelihood depends on heads and own parts through their product only.
+    Own parts come nearer to their prior, by (tr M - log det M - K) / 2 a person, and the heads' penalty changes.
+    """
+    moment = people.second[:, 1:, 1:].mean(0)
+    scale = torch.linalg.cholesky(moment)
+    moved = scale.T @ heads
+    nearer = len(people.means) * (moment.trace() - 2.0 * scale.diagonal().log().sum() - len(heads))
+    paid = (penalty * (moved.square() - heads.square())).sum()
+    return moved if nearer >= paid else heads
 
 
-def _resume(
-    path: Path | None, heads: Tensor, people: People, answers: Answered, design: Design
-) -> tuple[int, Tensor, People]:
+def _resume(run: Run, heads: Tensor, people: People) -> tuple[int, Tensor, People]:
     """Rounds done, heads and people of the checkpoint, or the start where there is none."""
-    if path is None or not path.is_file():
-        return 0, heads, people
-    state = torch.load(path, weights_only=True, map_location=heads.device)
-    if state["heads"].shape != heads.shape or state["curvature"].shape != answers.target.shape:
-        raise ValueError(f"{path} is a checkpoint of another fit; delete it, or use the same data and options.")
-    return int(state["done"]), state["heads"], answers.people(design.rewards(state["heads"]), state["curvature"])
+    state = load_checkpoint(run, heads.device)
+    return (0, heads, people) if state is None else (int(state["done"]), state["heads"], People(**state["people"]))

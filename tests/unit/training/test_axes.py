@@ -74,3 +74,8 @@ def test_of_two_properties_that_the_rewards_cannot_tell_apart_one_is_followed(pr
     assert 1 in turn.properties
     assert len({0, 2} & set(turn.properties)) == 1
     assert np.linalg.cond(np.cov(turn.apply(rewards).T)) < 50
+
+
+def test_rewards_that_do_not_vary_are_turned_into_nothing(properties):
+    turned = find_turn(np.zeros((ROWS, 2)), properties).apply(np.zeros((ROWS, 2)))
+    assert (turned == 0.0).all()

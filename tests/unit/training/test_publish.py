@@ -15,7 +15,7 @@ from app.training.fit import FittedBasis
 from app.training.methods import Pref
 from app.training.metrics import Interval
 from app.training.properties import PROPERTIES, PropertyScale
-from app.training.publish import data_sha256, publish_basis
+from app.training.publish import data_sha256, method_facts, publish_basis
 from app.training.replay import ReplayScores
 from app.training.serving import Serving
 
@@ -41,6 +41,8 @@ def fitted():
         certainties=[Certainty(5, 0.41, 0.43)],
         evidence=Evidence(SCORES, SCORES, SCORES),
         others=None,
+        calibrated_on=20,
+        tested_on=0,
     )
 
 
@@ -82,10 +84,24 @@ def test_the_provenance_names_the_method_with_its_settings(published):
         "tempering exponent 0.7, lapse 0.02",
         "| 5 | 0.410 | 0.430 |",
         "0.610 [0.500, 0.700]",
+        "**Nobody was left to test on",
+        "the calibration people, chose on these same prompts",
     ],
 )
 def test_the_card_says_what_was_measured(published, words):
     assert words in published[1]
+
+
+def test_what_was_measured_is_not_warned_of(published):
+    assert "left to calibrate on" not in published[1]
+
+
+def test_warnings_are_part_of_the_provenance(published):
+    assert len(published[0].manifest["provenance"]["warnings"]) == 1
+
+
+def test_the_rank_is_that_of_the_basis(fitted):
+    assert method_facts(replace(fitted, method=Pref(9)))["rank"] == SIZE
 
 
 def test_the_same_comparisons_have_the_same_hash():

@@ -80,3 +80,10 @@ def test_only_texts_of_the_kind_are_predicted(data, splits):
         data, np.zeros((len(data.rows), 1)), splits.part == 2, most=9, kind=np.zeros(len(data.rows), dtype=bool)
     )
     assert none == []
+
+
+@pytest.mark.parametrize(("topics", "expected"), [(1, 0), (2, 1), (4, 1), (5, 1), (10, 2)])
+def test_a_topic_is_held_out_from_two_on(topics, expected):
+    lines = [RawComparison("u", prompt(topic), "a", "b", "first") for topic in range(topics)]
+    splits = Splits.draw(ComparisonData.of(lines), np.random.default_rng(0))
+    assert splits.held_out.sum() == 2 * expected

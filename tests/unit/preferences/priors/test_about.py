@@ -79,3 +79,12 @@ def test_priors_do_not_share_what_they_read(reading: AboutPrior) -> None:
     silent = AboutPrior(reading.population, reading.residual, np.zeros_like(reading.slopes), reading.rarity)
     reading.told(TEXTS[0])
     assert silent.told(TEXTS[0]) is silent
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_huge_differences_with_one_answer_each_are_fitted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    differences, answers = 1e4 * rng.standard_normal((60, 4)), (rng.random(60) < 0.5).astype(np.float64)
+    with unchecked_shapes():
+        prior = AboutFit()(differences, answers, np.arange(60), [f"word{person % 3}" for person in range(60)], rng)
+    assert (prior.population.std() < 1.0).all()

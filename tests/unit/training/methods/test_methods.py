@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import InvalidInput
 from app.training.methods import Lore, PersonalRewardModel, Pref, Run, TrainingData, Uniform, named_method
 from app.training.methods.design import design_of
 
@@ -165,9 +164,3 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 def test_a_rank_that_the_data_cannot_carry_is_refused(world, rank):
     with pytest.raises(ValueError, match=f"rank is {rank}; pass 1 to 16"):
         fit(Pref(rank), world.data)
-
-
-def test_a_checkpoint_of_another_fit_is_refused(world, items, tmp_path):
-    fit(Pref(2), world.data, Run(tmp_path / "fit"))
-    with pytest.raises(InvalidInput, match="checkpoint of another fit"):
-        fit(Pref(2), items.data, Run(tmp_path / "fit"))
