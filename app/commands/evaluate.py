@@ -5,12 +5,14 @@ import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import httpx2
 import typer
 
 from app.commands.local_service import local_service
+from app.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="Measure what personalisation is worth.")
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -32,6 +34,22 @@ def evaluate() -> None:
     """Evaluations print a table, and write JSON and plots where asked."""
 
 
+def prepare(json_out: Path | None, plots: Path | None) -> None:
+    """Make the folders of what will be written; raises ``InvalidInput`` if it could not be, before hours of work."""
+    try:
+        if json_out:
+            json_out.parent.mkdir(parents=True, exist_ok=True)
+            new = not json_out.exists()
+            json_out.open("a").close()
+            if new:
+                json_out.unlink()
+        if plots:
+            plots.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=plots).close()
+    except OSError as error:
+        raise InvalidInput(f"Cannot write there: {error}; choose another --json or --plots.") from error
+
+
 def evaluation(name: str) -> Callable[..., None]:
     """The command that runs the evaluation ``name``."""
 
@@ -45,11 +63,16 @@ def evaluation(name: str) -> Callable[..., None]:
             str | None,
             typer.Option(help="Baselines beside attune, with commas between; all that are there if not given."),
         ] = None,
+        basis: Annotated[str, typer.Option(help="How attune learns its basis.", metavar="METHOD")] = "variational",
+        family: Annotated[
+            str | None, typer.Option(help="attune's prior: this family, fitted; chosen if not given.")
+        ] = None,
         controls: Annotated[bool, typer.Option(help="Run the controls: swapped and shuffled people.")] = True,
         json_out: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
         plots: Annotated[Path | None, typer.Option(help="Write plots into this directory.")] = None,
     ) -> None:
-        from app.training.evaluation.attune_method import AttuneMethod
+        prepare(json_out, plots)
+        from app.training.evaluation.attune_method import AttuneMethod, Options
         from app.training.evaluation.baselines import chosen_baselines
         from app.training.evaluation.campaign import run_campaign
         from app.training.evaluation.problems import draws, read_test_users
@@ -58,10 +81,11 @@ def evaluation(name: str) -> Callable[..., None]:
 
         use_threads(1)
         found = draws(name, data, read_test_users(test_users) if test_users else None)
+        options = Options(basis=basis, family=family)
         baselines = chosen_baselines(methods, lambda notice: typer.echo(notice, err=True))
         campaigns = []
         for cell, draw in found.items():
-            tried = [AttuneMethod(), *(make() for make in baselines)]
+            tried = [AttuneMethod(options=options), *(make() for make in baselines)]
             campaign = run_campaign(
                 cell, draw, range(seeds), tried, controls=controls, progress=lambda step: typer.echo(step, err=True)
             )
@@ -99,6 +123,7 @@ def journey(
 
     Example: attune evaluate journey --people 40 --json journey.json --plots docs/images
     """
+    prepare(json_out, plots)
     from app.training.journey import Journey, JourneyOptions
     from app.training.properties import PropertyScale
     from app.training.report import journey_json, journey_table, plot_journey
@@ -117,5 +142,4 @@ def journey(
     if json_out:
         json_out.write_text(journey_json(result, options))
     if plots:
-        plots.mkdir(parents=True, exist_ok=True)
         plot_journey(result, plots / "journey.png")

@@ -111,21 +111,23 @@ class Told:
 
     @classmethod
     def of(cls, replays: Sequence[Replayed]) -> "Told":
-        """What predictions claimed, as ``certainty`` averages it, and the rescaled accuracy that came true."""
-        pairs = [(2.0 * p - 1.0, 2.0 * one.labels - 1.0) for one in replays for p in one.probabilities.values()]
-        pairs = [pair for pair in pairs if len(pair[0])]
-        raw = [float(np.abs(claims).mean()) for claims, _ in pairs]
-        realised = [float((np.sign(claims) * signs).mean()) for claims, signs in pairs]
-        return cls(np.array(raw), np.array(realised), np.array([float(len(signs)) for _, signs in pairs]))
+        """What ``certainty`` claimed, and the rescaled accuracy that came true of the predicted sides."""
+        stages = [(one, count) for one in replays for count in one.certainties]
+        raw = [one.certainties[count] for one, count in stages]
+        realised = [
+            float((np.sign(one.probabilities[count] - 0.5) * (2.0 * one.labels - 1.0)).mean()) for one, count in stages
+        ]
+        return cls(np.array(raw), np.array(realised), np.array([float(len(one.labels)) for one, _ in stages]))
 
 
 def fit_certainty(people: Sequence[RecordedPerson], prior: Prior, response: ResponseModel) -> CertaintyCurve:
     """The map from raw certainty to realised rescaled accuracy, over people and numbers of answers.
 
-    Raw certainty is about preferences, as ``certainty`` computes it; what lapses take from choices is left to the map.
+    Raw certainty is about preferences, as ``certainty`` computes it; what lapses and ties take from choices is left to
+    the map.
     """
     told = Told.of([replay(person, prior, response, COUNTS) for person in people])
-    return fit_certainty_curve(told.raw / (1.0 - response.lapse), told.realised, told.choices)
+    return fit_certainty_curve(told.raw, told.realised, told.choices)
 
 
 def _drawn(people: Sequence[RecordedPerson], rng: np.random.Generator) -> list[RecordedPerson]:

@@ -72,13 +72,12 @@ def check_certainty(
     replays: list[Replayed] = [replay(person, prior, response, counts) for person in people]
     found = []
     for answers in counts:
-        pairs = [
-            (2.0 * one.probabilities[answers] - 1.0, 2.0 * one.labels - 1.0)
-            for one in replays
-            if answers in one.probabilities
-        ]
-        if pairs:
-            told = [curve(min(1.0, float(np.abs(claims).mean()) / (1.0 - response.lapse))) for claims, _ in pairs]
-            realised = [float((np.sign(claims) * signs).mean()) for claims, signs in pairs]
+        known = [one for one in replays if answers in one.certainties]
+        if known:
+            told = [curve(one.certainties[answers]) for one in known]
+            realised = [
+                float((np.sign(2.0 * one.probabilities[answers] - 1.0) * (2.0 * one.labels - 1.0)).mean())
+                for one in known
+            ]
             found.append(Certainty(answers, float(np.mean(told)), float(np.mean(realised))))
     return found

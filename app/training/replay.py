@@ -5,19 +5,23 @@ predicted. Questions are chosen as the service chooses them; the answer is the r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64
 
 from app.preferences.answers import Answers, ResponseModel
 from app.preferences.belief import Belief, Prior
-from app.preferences.logistic import preference_probability
+from app.preferences.certainty import certainty
+from app.preferences.likelihood import log_likelihood
+from app.preferences.logistic import PREDICTION_NODES, gauss_hermite, preference_probability
 from app.preferences.population import log_loss
 from app.preferences.selection import Rule, expected_information_bits, select_pair
 from app.training.metrics import Interval, accuracy, auc, calibration_error, interval
 
 COUNTS = (0, 1, 3, 5, 10, 20)
+ROWS_PER_CHUNK = 256
+"""Predicted pairs that are spread over a belief's components and the nodes of a quadrature at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class RecordedPerson:
 class Replayed:
     """Predictions (tests,) of one person's choices after each number of answers, with the labels.
 
-    ``questions`` are the indices of the asked pairs, in order.
+    ``questions`` are the indices of the asked pairs, in order; ``certainties`` are what ``certainty`` claims of the
+    tests after each number of answers, before any curve, where there are tests.
     """
 
     probabilities: dict[int, Float64[np.ndarray, " tests"]]
     labels: Float64[np.ndarray, " tests"]
     questions: tuple[int, ...] = ()
+    certainties: dict[int, float] = field(default_factory=dict)
 
 
 def replay(
@@ -64,10 +70,12 @@ def replay(
     allowed = np.ones(len(person.asked), dtype=bool)
     questions: list[int] = []
     belief = prior.population
-    probabilities = {}
+    probabilities, certainties = {}, {}
     for answered in range(max(counts) + 1):
         if answered in counts:
             probabilities[answered] = choice_probability(belief, person.predicted, response)
+            if len(person.predicted):
+                certainties[answered] = certainty(belief, person.predicted)
         if answered == max(counts) or not allowed.any():
             break
         selection = select_pair(belief, person.asked, allowed, rule=rule) if rule else None
@@ -75,7 +83,7 @@ def replay(
         allowed[index] = False
         questions.append(index)
         belief = believe(person, prior, response, questions)
-    return Replayed(probabilities, person.predicted_labels, tuple(questions))
+    return Replayed(probabilities, person.predicted_labels, tuple(questions), certainties)
 
 
 def replay_questions(
@@ -99,9 +107,33 @@ def believe(person: RecordedPerson, prior: Prior, response: ResponseModel, quest
 def choice_probability(
     belief: Belief, differences: Float64[np.ndarray, "pairs basis"], response: ResponseModel
 ) -> Float64[np.ndarray, " pairs"]:
-    """Probability that the person answers with the first candidate and not the second, lapses included."""
-    preferred = preference_probability(belief, differences)
-    return np.asarray(response.lapse / 2.0 + (1.0 - response.lapse) * preferred, dtype=np.float64)
+    """Probability that the person answers with the first candidate, given that they do not answer with a tie.
+
+    ``P(first) / (P(first) + P(second))`` under the response model, its lapses and ties included, with the coefficients
+    integrated out of either probability.
+    """
+    if response.tie_strength is None:
+        preferred = preference_probability(belief, differences)
+        return np.asarray(response.lapse / 2.0 + (1.0 - response.lapse) * preferred, dtype=np.float64)
+    nodes, node_weights = gauss_hermite(PREDICTION_NODES)
+    chosen = np.empty(len(differences))
+    for start in range(0, len(differences), ROWS_PER_CHUNK):
+        rows = slice(start, start + ROWS_PER_CHUNK)
+        margins = belief.margins(differences[rows])
+        points = margins.means[:, :, None] + np.sqrt(margins.variances[:, :, None]) * nodes
+        first, second = (
+            np.einsum("rcn,c,n->r", np.exp(_answered(points, side, response)), margins.weights, node_weights)
+            for side in (1.0, 0.0)
+        )
+        chosen[rows] = first / (first + second)
+    return chosen
+
+
+def _answered(
+    margins: Float64[np.ndarray, "rows components nodes"], answer: float, response: ResponseModel
+) -> Float64[np.ndarray, "rows components nodes"]:
+    """Log-probability of one answer at every margin, in nats."""
+    return log_likelihood(margins, np.full((len(margins), 1, 1), answer), response)
 
 
 @dataclass(frozen=True)

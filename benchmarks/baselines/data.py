@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from app.preferences.logistic import sigmoid
+from app.training.evaluation.method import claimed
 from app.training.evaluation.problem import Pairs, Problem
 
 Array = Float64[np.ndarray, "..."]
@@ -83,3 +84,7 @@ class FleetSession:
         """Probabilities at the point estimate."""
         rewards = self.fleet.rewards
         return sigmoid((rewards[pairs.first] - rewards[pairs.second]) @ self.current())
+
+    def told(self, pairs: Pairs) -> float:
+        """What the predictions claim: nothing is corrected."""
+        return claimed(self.predict(pairs))

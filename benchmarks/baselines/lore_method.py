@@ -87,7 +87,3 @@ class LoreMethod:
     def begin(self, person: TestPerson, rng: np.random.Generator) -> FleetSession:
         """Start a person of whom nothing is known: random weights."""
         return FleetSession(self.fleet, person.asked, rng)
-
-    def told(self, claimed: float) -> float:
-        """What the predictions claim: nothing is corrected."""
-        return claimed

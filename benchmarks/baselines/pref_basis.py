@@ -6,6 +6,8 @@ vectors, then heads and people's coefficients together, ties left out, with ``PE
 basis rewards. In place of a language model's stochastic steps: least squares, then Adam on a linear head.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float64
@@ -24,27 +26,48 @@ LARGEST_TABLE = 4_000_000
 """Cells of people times distinct pairs up to which missing answers are imputed; beyond, they stay one half."""
 
 
+@dataclass(frozen=True)
+class Table:
+    """The known cells of the table of answers: ``labels`` (C,) at row ``pair`` and column ``person``.
+
+    ``pairs`` (M, 2) are the distinct pairs, the smaller row first; ``people`` is how many there are.
+    """
+
+    pairs: np.ndarray
+    people: int
+    pair: np.ndarray
+    person: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Table":
+        """One cell for each pair that a person answered, whichever side came first; the mean of repeated answers."""
+        first, second, labels = problem.training.first, problem.training.second, problem.training.labels
+        labels = np.where(first > second, 1.0 - labels, labels)
+        sides = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
+        pairs, number = np.unique(sides, axis=0, return_inverse=True)
+        people = int(problem.training_people.max()) + 1
+        cells, place = np.unique(number.reshape(-1) * people + problem.training_people, return_inverse=True)
+        means = np.bincount(place, labels) / np.bincount(place)
+        return cls(pairs, people, cells // people, cells % people, means)
+
+
 def fit_pref_basis(problem: Problem, rank: int, rng: np.random.Generator) -> Float64[np.ndarray, "basis hidden"]:
     """Heads (K, H), or (K, rows) where features are the identity."""
-    pairs, number = np.unique(
-        np.stack([problem.training.first, problem.training.second], axis=1), axis=0, return_inverse=True
-    )
-    number = number.reshape(-1)
-    people = int(problem.training_people.max()) + 1
-    users, targets = _singular_vectors(problem, number, people, len(pairs), rank, rng)
-    heads = _least_squares(problem, pairs, targets)
+    answers = Table.of(problem)
+    users, targets = _singular_vectors(answers, rank, rng)
+    heads = _least_squares(problem, answers.pairs, targets)
     return _joint(problem, heads, users)
 
 
-def _singular_vectors(
-    problem: Problem, number: np.ndarray, people: int, pairs: int, rank: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _singular_vectors(answers: Table, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Users (P, K) and pair targets (M, K) from the table of answers, missing ones imputed."""
-    if pairs * people > LARGEST_TABLE:
-        return _sparse_singular_vectors(problem, number, people, pairs, rank, rng)
-    table, known = np.full((pairs, people), 0.5), np.zeros((pairs, people), dtype=bool)
-    table[number, problem.training_people] = problem.training.labels
-    known[number, problem.training_people] = True
+    shape = (len(answers.pairs), answers.people)
+    if shape[0] * shape[1] > LARGEST_TABLE:
+        return _sparse_singular_vectors(answers, rank, rng)
+    table, known = np.full(shape, 0.5), np.zeros(shape, dtype=bool)
+    table[answers.pair, answers.person] = answers.labels
+    known[answers.pair, answers.person] = True
     for _ in range(ROUNDS):
         left, scale, right = np.linalg.svd(table, full_matrices=False)
         kept = slice(0, TRUNCATION)
@@ -56,14 +79,12 @@ def _singular_vectors(
     return right[:rank].T * root, left[:, :rank] * root
 
 
-def _sparse_singular_vectors(
-    problem: Problem, number: np.ndarray, people: int, pairs: int, rank: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _sparse_singular_vectors(answers: Table, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Leading singular vectors of a large table with one half in every missing cell, by subspace iteration."""
-    answers = torch.sparse_coo_tensor(
-        torch.from_numpy(np.stack([number, problem.training_people])),
-        torch.from_numpy(problem.training.labels - 0.5),
-        (pairs, people),
+    off_half = torch.sparse_coo_tensor(
+        torch.from_numpy(np.stack([answers.pair, answers.person])),
+        torch.from_numpy(answers.labels - 0.5),
+        (len(answers.pairs), answers.people),
         check_invariants=True,
     ).coalesce()
 
@@ -71,10 +92,10 @@ def _sparse_singular_vectors(
         product: Tensor = torch.sparse.mm(table, block)
         return product + 0.5 * block.sum(0)
 
-    block = torch.from_numpy(rng.standard_normal((people, rank + 8)))
-    turned = answers.t().coalesce()
+    block = torch.from_numpy(rng.standard_normal((answers.people, rank + 8)))
+    turned = off_half.t().coalesce()
     for _ in range(6):
-        left = torch.linalg.qr(apply(answers, block)).Q
+        left = torch.linalg.qr(apply(off_half, block)).Q
         block = apply(turned, left)
     inner, scale, right = torch.linalg.svd(block.T, full_matrices=False)
     root = scale[:rank].sqrt()

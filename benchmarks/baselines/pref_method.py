@@ -85,7 +85,3 @@ class PrefMethod:
     def begin(self, person: TestPerson, rng: np.random.Generator) -> PrefSession:
         """Start a person of whom nothing is known."""
         return PrefSession(self.fleet, person.asked, rng)
-
-    def told(self, claimed: float) -> float:
-        """What the predictions claim: nothing is corrected."""
-        return claimed

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float64
 from app.preferences.gaussian import Posterior
 from app.preferences.logistic import sigmoid
 from app.preferences.posterior import fit_posterior
+from app.training.evaluation.method import claimed
 from app.training.evaluation.problem import Pairs, Problem, TestPerson
-from app.training.methods.common import choose_common
+from app.training.methods.common_spread import choose_common_spread
 from app.training.methods.data import TrainingData
 from app.training.methods.uniform import Uniform
 
@@ -31,6 +32,10 @@ class FixedSession:
         """Probabilities under the population's reward."""
         return sigmoid(self._rewards[pairs.first] - self._rewards[pairs.second])
 
+    def told(self, pairs: Pairs) -> float:
+        """What the predictions claim: nothing is corrected."""
+        return claimed(self.predict(pairs))
+
 
 @dataclass
 class UniformMethod:
@@ -44,16 +49,12 @@ class UniformMethod:
         pairs = problem.training
         alike = np.zeros(len(pairs), dtype=np.int64)
         data = TrainingData(problem.features, pairs.first, pairs.second, alike, pairs.labels, rows=problem.rows)
-        basis = choose_common(data, Uniform(), rng).fit(data, rng)
+        basis = choose_common_spread(data, Uniform(), rng).fit(data, rng)
         self.rewards = np.asarray(basis.rewards(problem.features)[:, 0], dtype=np.float64)
 
     def begin(self, person: TestPerson, rng: np.random.Generator) -> FixedSession:  # noqa: ARG002 - all are alike
         """Start anybody."""
         return FixedSession(self.rewards, rng)
-
-    def told(self, claimed: float) -> float:
-        """What the predictions claim: nothing is corrected."""
-        return claimed
 
 
 class OwnSession:
@@ -83,6 +84,10 @@ class OwnSession:
         """Probabilities at the point estimate."""
         return sigmoid(self._differences(pairs.first, pairs.second) @ self._weights)
 
+    def told(self, pairs: Pairs) -> float:
+        """What the predictions claim: nothing is corrected."""
+        return claimed(self.predict(pairs))
+
     def _differences(self, first: np.ndarray, second: np.ndarray) -> Float64[np.ndarray, "pairs hidden"]:
         return np.asarray(self._features[first] - self._features[second], dtype=np.float64)
 
@@ -103,7 +108,3 @@ class PerUserMethod:
     def begin(self, person: TestPerson, rng: np.random.Generator) -> OwnSession:
         """Start a person of whom nothing is known."""
         return OwnSession(self.features, person.asked, rng)
-
-    def told(self, claimed: float) -> float:
-        """What the predictions claim: nothing is corrected."""
-        return claimed

@@ -47,7 +47,7 @@ def test_every_evaluation_explains_itself(name):
 def test_the_command_writes_figures_and_plots(tmp_path, monkeypatch):
     for name, value in {"POOL_PAIRS": 20, "TEST_PAIRS": 40, "COUNTS": (0, 2)}.items():
         monkeypatch.setattr(attributes, name, value)
-    monkeypatch.setattr(attune_method, "AttuneMethod", lambda: AttuneMethod(options=PLAIN))
+    monkeypatch.setattr(attune_method, "AttuneMethod", lambda options: AttuneMethod(options=PLAIN))
     out = tmp_path / "attributes.json"
     options = ["--seeds", "1", "--methods", "uniform", "--no-controls", "--json", str(out), "--plots", str(tmp_path)]
     result = CliRunner().invoke(evaluate.app, ["attributes", *options], catch_exceptions=False)

@@ -53,7 +53,9 @@ def attributes_problem(world: AttributesWorld, seed: int) -> Problem:
     seen, held_out = tastes[:TRAINING_PEOPLE], tastes[TRAINING_PEOPLE:]
     answered = [answers(traits, training, taste, rng) for taste in seen]
     people = tuple(
-        TestPerson(f"{world.name}:{number}", answers(traits, pool, taste, rng), answers(traits, test, taste, rng))
+        TestPerson(
+            f"{world.name}:{seed}:{number}", answers(traits, pool, taste, rng), answers(traits, test, taste, rng)
+        )
         for number, taste in enumerate(held_out)
     )
     return Problem(

@@ -11,9 +11,10 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from app.errors import InvalidInput
 from app.preferences.answers import Answers, ResponseModel
 from app.preferences.belief import Belief, Prior, PriorFit
-from app.preferences.certainty import CertaintyCurve
+from app.preferences.certainty import CertaintyCurve, certainty
 from app.preferences.priors.choose import FAMILIES, Choice, choose_prior
 from app.preferences.priors.gaussian import GaussianPrior
 from app.preferences.selection import Rule, expected_information_bits, select_pair
@@ -22,14 +23,16 @@ from app.training.evaluation.folds import Fold, draw_folds
 from app.training.evaluation.problem import Pairs, Problem, TestPerson
 from app.training.families import mean_loss
 from app.training.methods.choose import RANKS, choose_rank, choose_spread, ranked
-from app.training.methods.common import choose_common
+from app.training.methods.common_spread import choose_common_spread
 from app.training.methods.data import BasisMethod, TrainingData
-from app.training.methods.named import named_method
+from app.training.methods.named import METHODS, named_method
 from app.training.replay import RecordedPerson, choice_probability
+from app.training.splits import FEWEST_ASKED, FEWEST_PREDICTED
 
-FEWEST_ASKED, FEWEST_PREDICTED = 5, 3
 MOST_FOR_PRIOR = 600
 """People that the prior is fitted on."""
+MOST_FOR_SETTINGS = 1500
+"""People that bases are learned from before settings and calibration are chosen; the one in use learns from all."""
 RuleMaker = Callable[[np.random.Generator], Rule]
 
 
@@ -48,9 +51,11 @@ class Options:
     calibrated: bool = True
 
     def __post_init__(self) -> None:
+        if self.basis not in METHODS:
+            raise InvalidInput(f"There is no basis method {self.basis!r}; use one of {', '.join(METHODS)}.")
         if self.family is not None and not self.families():
             known = ", ".join(one.family for one in FAMILIES)
-            raise ValueError(f"There is no family of priors {self.family!r} to fit; use one of {known}.")
+            raise InvalidInput(f"There is no family of priors {self.family!r} to fit; use one of {known}.")
 
     def families(self) -> tuple[PriorFit, ...]:
         """Families to choose from."""
@@ -74,15 +79,16 @@ class AttuneMethod:
     rewards: Float64[np.ndarray, "rows basis"] = field(init=False)
 
     def fit(self, problem: Problem, rng: np.random.Generator) -> None:
-        """Choose family, scale and response on training people set aside, then learn from all of them."""
+        """Choose settings, family, scale and response with training people set aside, then learn from all of them."""
         everything = np.ones(len(problem.training), dtype=bool)
-        self.basis = self._choose_basis(problem, everything, rng)
+        folds = draw_folds(problem, rng, most=MOST_FOR_SETTINGS) if self.options.calibrated else []
+        self.basis = self._choose_basis(problem, folds[0].learned if folds else everything, rng)
         self.families = self.options.families()
         self.own = False
         self.scale, self.trust = 1.0, 1.0
         self.response, self.curve = ResponseModel(), CertaintyCurve.identity()
-        if self.options.calibrated:
-            self._calibrate(problem, rng)
+        if folds:
+            self._calibrate(problem, folds, rng)
         learned = self._learn(problem, everything, rng)
         if self.own and learned.own is not None:
             self.prior, self.rewards = learned.own, learned.rewards
@@ -96,27 +102,22 @@ class AttuneMethod:
         rows = self._differences(person.asked)
         return AttuneSession(self, self.prior.told(person.about), rows, self.options.rule(rng))
 
-    def told(self, claimed: float) -> float:
-        """Certainty by the fitted curve."""
-        return self.curve(min(1.0, claimed / (1.0 - self.response.lapse)))
-
     def _choose_basis(
         self, problem: Problem, members: Bool[np.ndarray, " comparisons"], rng: np.random.Generator
     ) -> BasisMethod:
         """How far rewards may vary, and how many there are, by held-out texts and people."""
         data, _ = training_data(problem, members)
-        method = choose_common(data, named_method(self.options.basis, problem.rank or 1), rng)
+        method = choose_common_spread(data, named_method(self.options.basis, problem.rank or 1), rng)
         if problem.rank is None:
             method = ranked(method, choose_rank(data, method, RANKS, rng)[0])
         return choose_spread(data, method, rng)
 
-    def _calibrate(self, problem: Problem, rng: np.random.Generator) -> None:
+    def _calibrate(self, problem: Problem, folds: Sequence[Fold], rng: np.random.Generator) -> None:
         """Families, scale, trust and response, by people whom the fold's heads and prior have not seen.
 
-        A method's own prior is the same in every fold, so that the people of several folds can be put together where
-        one holds few of them.
+        The first fold decides between the method's own prior and a fitted one. An own prior is the same in every fold,
+        so that the people of all folds are then put together; a fitted one is calibrated on the first fold's people.
         """
-        folds = draw_folds(problem, rng)
         learned = self._learn(problem, folds[0].learned, rng)
         fitted = learned.fitted(self.families, rng)
         self.families = tuple(one for one in self.families if one.family == fitted.prior.family)
@@ -204,6 +205,10 @@ class AttuneSession:
     def predict(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
         """Probabilities of choosing the first text of each pair."""
         return choice_probability(self.belief, self._method._differences(pairs), self._method.response)
+
+    def told(self, pairs: Pairs) -> float:
+        """Certainty by the fitted curve, as the service tells it."""
+        return certainty(self.belief, self._method._differences(pairs), self._method.curve)
 
 
 def training_data(

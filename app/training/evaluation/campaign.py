@@ -37,6 +37,18 @@ class Campaign:
     methods: dict[str, list[Record]]
     controls: dict[str, list[Record]] = field(default_factory=dict)
     checks: Checks | None = None
+    left_out: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Test users asked for who have too few answers, by seed."""
+
+    @property
+    def names(self) -> list[str]:
+        """Who every record is of; people whom several seeds held out come several times."""
+        return [one.name for one in self.methods[self.subject]]
+
+    @property
+    def people(self) -> int:
+        """How many different people were held out."""
+        return len(set(self.names))
 
     @property
     def subject(self) -> str:
@@ -46,8 +58,7 @@ class Campaign:
     @cached_property
     def bootstrap(self) -> Bootstrap:
         """The draws of people that all intervals share."""
-        seeds = np.array([one.seed for one in self.methods[self.subject]])
-        return Bootstrap.of(seeds, np.random.default_rng(0))
+        return Bootstrap.of(self.names, np.random.default_rng(0))
 
     def figures(self, records: Sequence[Record]) -> Figures:
         """Means with intervals of every metric, and the calibration error."""
@@ -106,6 +117,9 @@ def run_campaign(
     for seed in seeds:
         problem = draw(seed)
         campaign.counts = problem.counts
+        if problem.left_out:
+            campaign.left_out[seed] = problem.left_out
+            progress(f"{name}, seed {seed}: {_left_out(problem)}")
         for method in methods:
             method.fit(problem, np.random.default_rng(seed))
             records = ask_people(method, problem, problem.people, seed)
@@ -116,6 +130,13 @@ def run_campaign(
                     _control(campaign, method, problem, seed)
             progress(f"{name}, seed {seed}: {method.name}")
     return campaign
+
+
+def _left_out(problem: Problem) -> str:
+    """Whom a problem could not hold out, in words."""
+    asked_for = len(problem.people) + len(problem.left_out)
+    names = ", ".join(problem.left_out)
+    return f"{len(problem.left_out)} of {asked_for} test users have too few answers: {names}."
 
 
 def _control(campaign: Campaign, method: Method, problem: Problem, seed: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from app.training.evaluation.method import Method
-from app.training.evaluation.problem import Pairs, Problem, TestPerson
+from app.training.evaluation.problem import Pairs, Problem, Source, TestPerson
 from app.training.evaluation.run import Record, begin, hidden
 
 PEOPLE = 5
@@ -20,7 +20,10 @@ POOL, ANSWERS, REPEATS = 10_000, 10, 20
 
 @dataclass(frozen=True)
 class Checks:
-    """Whether predictions repeat and ignore order and side; the share of first sides preferred; milliseconds (p95)."""
+    """Whether predictions repeat and ignore order and side; the share of first sides preferred; milliseconds (p95).
+
+    ``source`` is what the problem says of its texts and comparisons before sides were drawn, if anything.
+    """
 
     replayed_identically: bool
     order_ignored: bool
@@ -28,6 +31,7 @@ class Checks:
     first_share: float
     first_share_expected_within: float
     choice_of_10000_milliseconds: float
+    source: Source | None = None
 
 
 def run_checks(method: Method, problem: Problem, records: list[Record]) -> Checks:
@@ -49,6 +53,7 @@ def run_checks(method: Method, problem: Problem, records: list[Record]) -> Check
         first_share=float(decided.mean()),
         first_share_expected_within=float(4.0 * 0.5 / np.sqrt(_distinct_pairs(problem))),
         choice_of_10000_milliseconds=_choice_milliseconds(method, problem),
+        source=problem.source,
     )
 
 

@@ -1,7 +1,7 @@
 """The bars that an evaluation must clear, judged from its figures. A gate without its baseline is not judged."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,8 @@ FEW_SHOT_LEAD_ONE_TASTE = 0.03
 MOST_LOG_LOSS, MOST_CALIBRATION_ERROR = 0.70, 0.08
 MOST_UPDATE_MILLISECONDS, MOST_CHOICE_MILLISECONDS = 1.0, 5.0
 SHUFFLED_WITHIN = 0.03
+FEWEST_COMPARED = 5
+"""Distinct people below whom nothing is said about people."""
 TOLD_AROUND, TOLD_WITHIN, FEWEST_TOLD = (0.75, 0.85), 0.03, 20
 
 
@@ -39,8 +41,13 @@ class Gate:
 
 
 def judge(campaign: Campaign) -> list[Gate]:
-    """All gates of one campaign."""
-    return [judged(campaign) for judged in GATES]
+    """All gates of one campaign; those that compare people only if there are ``FEWEST_COMPARED`` or more."""
+    gates = [judged(campaign) for judged in COMPARING]
+    if campaign.people < FEWEST_COMPARED:
+        found = f"not judged: {campaign.people} people are fewer than {FEWEST_COMPARED}"
+        gates = [replace(gate, found=found, passed=None) for gate in gates]
+    gates += [judged(campaign) for judged in CHECKING]
+    return sorted(gates, key=lambda gate: gate.name)
 
 
 def _lead(campaign: Campaign) -> Gate:
@@ -55,19 +62,19 @@ def _lead(campaign: Campaign) -> Gate:
 
 def _never_below(campaign: Campaign) -> Gate:
     """Own population at no time beats the personal predictions: no interval lies below zero."""
+    requirement = "no 95 % interval of accuracy below the population's"
     others = [POPULATION, *(["uniform"] if "uniform" in campaign.methods else [])]
-    worst = min(
-        (
-            (campaign.difference(campaign.subject, other, "accuracy", t), other, t)
-            for other in others
-            for t in campaign.counts
-        ),
-        key=lambda row: row[0].high,
-    )
+    compared = [
+        (campaign.difference(campaign.subject, other, "accuracy", t), other, t)
+        for other in others
+        for t in campaign.counts
+    ]
+    compared = [row for row in compared if np.isfinite(row[0].high)]
+    if not compared:
+        return _skipped("G2 never below", requirement)
+    worst = min(compared, key=lambda row: row[0].high)
     found = f"lowest: {worst[0]} against {worst[1]} after {worst[2]}"
-    return Gate(
-        "G2 never below", "no 95 % interval of accuracy below the population's", found, bool(worst[0].high >= 0.0)
-    )
+    return Gate("G2 never below", requirement, found, bool(worst[0].high >= 0.0))
 
 
 def _calibrated(campaign: Campaign) -> Gate:
@@ -135,18 +142,23 @@ def _no_leak(campaign: Campaign) -> Gate:
         return _skipped("G8 leaks", "checks were not run")
     checks = campaign.checks
     balanced = abs(checks.first_share - 0.5) <= checks.first_share_expected_within
+    alike = checks.source is None or checks.source.sides_alike
     found = f"first side preferred {checks.first_share:.3f}, sides {'mirrored' if checks.sides_mirrored else 'differ'}"
+    if checks.source is not None:
+        read = "as the same" if alike else "DIFFERENTLY"
+        found += f"; texts read {read} on either side; before sides were drawn {checks.source.first_share:.3f}"
     requirement = (
-        f"exchanging sides mirrors predictions; first side preferred .5 within {checks.first_share_expected_within:.3f}"
+        "exchanging sides mirrors predictions; texts are read the same on either side; first side preferred .5 within "
+        f"{checks.first_share_expected_within:.3f}"
     )
-    return Gate("G8 leaks", requirement, found, checks.sides_mirrored and balanced)
+    return Gate("G8 leaks", requirement, found, checks.sides_mirrored and balanced and alike)
 
 
 def _told_true(campaign: Campaign) -> Gate:
     """People told about 0.8, the same person at several numbers of answers counting once."""
     low, high = TOLD_AROUND
     gaps = excess_certainty(campaign.methods[campaign.subject], low, high)
-    people = int(np.isfinite(gaps).sum())
+    people = len({name for name, gap in zip(campaign.names, gaps, strict=True) if np.isfinite(gap)})
     requirement = (
         f"people told a certainty of {low:g} to {high:g}: the realised rescaled accuracy is within {TOLD_WITHIN:g}"
     )
@@ -160,14 +172,5 @@ def _skipped(name: str, requirement: str) -> Gate:
     return Gate(name, requirement, "not judged", None)
 
 
-GATES: Sequence[Callable[[Campaign], Gate]] = (
-    _lead,
-    _never_below,
-    _calibrated,
-    _few_shot,
-    _fast,
-    _replayed,
-    _controlled,
-    _no_leak,
-    _told_true,
-)
+COMPARING: Sequence[Callable[[Campaign], Gate]] = (_lead, _never_below, _few_shot, _controlled, _told_true)
+CHECKING: Sequence[Callable[[Campaign], Gate]] = (_calibrated, _fast, _replayed, _no_leak)

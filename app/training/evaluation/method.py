@@ -12,6 +12,11 @@ from jaxtyping import Bool, Float64
 from app.training.evaluation.problem import Pairs, Problem, TestPerson
 
 
+def claimed(probabilities: Float64[np.ndarray, " pairs"]) -> float:
+    """Certainty that predictions claim, if nothing is corrected: the mean of |2P - 1|."""
+    return float(np.abs(2.0 * probabilities - 1.0).mean())
+
+
 class Session(Protocol):
     """One held-out person being asked. Never sees the labels of what it has not asked."""
 
@@ -23,6 +28,9 @@ class Session(Protocol):
 
     def predict(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
         """Probability that the person prefers the first text of each pair; ``labels`` of ``pairs`` must not be read."""
+
+    def told(self, pairs: Pairs) -> float:
+        """Certainty that the person would be told, between 0 (a coin flip) and 1, for at least one of such pairs."""
 
 
 class Method(Protocol):
@@ -40,6 +48,3 @@ class Method(Protocol):
 
         All people of one number of answers choose before any of them observes, so that a method may fit them together.
         """
-
-    def told(self, claimed: float) -> float:
-        """Certainty that a person is told when predictions claim ``claimed``, the mean of |2P - 1|."""

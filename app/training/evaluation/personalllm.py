@@ -49,7 +49,9 @@ def personalllm_problem(world: PersonalLlmWorld, seed: int) -> Problem:
     shown = [rng.choice(TRAINING_PROMPTS, max(COUNTS), replace=False) for _ in range(UNSEEN)]
     test = np.arange(TRAINING_PROMPTS, prompts)
     people = tuple(
-        TestPerson(f"personalllm:{number}", extremes(rewards, shots, taste, rng), extremes(rewards, test, taste, rng))
+        TestPerson(
+            f"personalllm:{seed}:{number}", extremes(rewards, shots, taste, rng), extremes(rewards, test, taste, rng)
+        )
         for number, (shots, taste) in enumerate(zip(shown, tastes[SEEN:], strict=True))
     )
     return Problem(

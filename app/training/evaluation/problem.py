@@ -33,13 +33,26 @@ class TestPerson:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What holds of the texts and comparisons before sides are drawn at random.
+
+    ``first_share`` is the share of decided comparisons whose first side was preferred; ``sides_alike`` tells whether a
+    text gets the same features, whichever side it is read as.
+    """
+
+    first_share: float
+    sides_alike: bool
+
+
+@dataclass(frozen=True)
 class Problem:
     """Features (rows, hidden) of all texts; training pairs with the person (N,) who answered each; held-out people.
 
     ``features`` None stands for the identity: every row is an item of its own, of which nothing is known but answers.
     ``training_people`` runs from 0 to P-1. ``about`` (P,) is what training people wrote of themselves, if anything.
     ``counts`` are the numbers of answers after which held-out people are predicted. Unless ``active``, held-out
-    people's questions come in the order of ``asked``: nobody may choose them.
+    people's questions come in the order of ``asked``: nobody may choose them. ``left_out`` are people who were to be
+    held out and have too few answers; ``source`` is known of recorded comparisons of texts alone.
     """
 
     name: str
@@ -52,3 +65,5 @@ class Problem:
     counts: tuple[int, ...] = (0, 1, 3, 5, 10, 20)
     about: tuple[str | None, ...] | None = None
     active: bool = True
+    left_out: tuple[str, ...] = ()
+    source: Source | None = None

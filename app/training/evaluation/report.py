@@ -46,7 +46,9 @@ def content(campaign: Campaign) -> dict[str, Any]:
     return {
         "name": campaign.name,
         "seeds": list(campaign.seeds),
-        "people": len(campaign.methods[campaign.subject]),
+        "people": campaign.people,
+        "times_held_out": len(campaign.names),
+        "left_out": {str(seed): list(names) for seed, names in campaign.left_out.items()},
         "counts": list(campaign.counts),
         "methods": {
             name: {**_figures(campaign.figures(records)), "milliseconds_per_question": campaign.milliseconds(name)}
@@ -102,8 +104,10 @@ def plot(campaign: Campaign, path: Path) -> None:
 
 
 def _people_line(campaign: Campaign) -> str:
-    people = len(campaign.methods[campaign.subject])
-    return f"{people} held-out people over {len(campaign.seeds)} seeds; means with 95 % intervals over people."
+    return (
+        f"{campaign.people} different people held out {len(campaign.names)} times over {len(campaign.seeds)} seeds; "
+        "means with 95 % intervals over people."
+    )
 
 
 def _table(title: str, counts: Sequence[int], rows: Mapping[str, Mapping[int, Interval]]) -> str:

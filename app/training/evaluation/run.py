@@ -82,12 +82,13 @@ def with_shuffled_people(problem: Problem, rng: np.random.Generator) -> Problem:
 
 
 def _predict(method: Method, session: Session, person: TestPerson, record: Record, answered: int) -> None:
-    probabilities = session.predict(hidden(person.predicted))
+    pairs = hidden(person.predicted)
+    probabilities = session.predict(pairs)
     if probabilities.shape != (len(person.predicted),) or not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError(f"{method.name} must predict one probability for each of {len(person.predicted)} pairs.")
     record.probabilities[answered] = probabilities
     if len(probabilities):
-        record.told[answered] = method.told(float(np.abs(2.0 * probabilities - 1.0).mean()))
+        record.told[answered] = session.told(pairs)
 
 
 def _choose(session: Session, record: Record, left: Bool[np.ndarray, " pairs"], active: bool) -> None:

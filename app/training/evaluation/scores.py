@@ -1,14 +1,14 @@
 """From predictions to figures with intervals over people. Knows nothing of methods or gates.
 
-People are resampled within each seed, and with the same draws for every figure of one evaluation: the interval of a
-difference between two methods is therefore paired.
+People are resampled, each with all seeds that held them out, and with the same draws for every figure of one
+evaluation: the interval of a difference between two methods is therefore paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from app.preferences.population import log_loss
 from app.training.evaluation.run import Record
@@ -16,7 +16,7 @@ from app.training.metrics import Interval, accuracy, auc
 
 DRAWS = 2000
 BINS = 10
-Values = Float64[np.ndarray, " people"]
+Values = Float64[np.ndarray, " records"]
 
 
 def _decided_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -32,22 +32,19 @@ METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How often each person was drawn (draws, people), people being drawn within their seed."""
+    """How often each record was drawn (draws, records): as often as its person."""
 
-    weights: Float64[np.ndarray, "draws people"]
+    weights: Float64[np.ndarray, "draws records"]
 
     @classmethod
-    def of(cls, seeds: Int64[np.ndarray, " people"], rng: np.random.Generator, draws: int = DRAWS) -> "Bootstrap":
-        """Resample the people of each seed with replacement."""
-        weights = np.zeros((draws, len(seeds)))
-        for seed in np.unique(seeds):
-            members = np.flatnonzero(seeds == seed)
-            chosen = members[rng.integers(0, len(members), (draws, len(members)))]
-            np.add.at(weights, (np.arange(draws)[:, None], chosen), 1.0)
-        return cls(weights)
+    def of(cls, names: Sequence[str], rng: np.random.Generator, draws: int = DRAWS) -> "Bootstrap":
+        """Resample distinct ``names`` with replacement; all records of one name come and go together."""
+        distinct, person = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
+        drawn = rng.multinomial(len(distinct), np.full(len(distinct), 1.0 / len(distinct)), draws)
+        return cls(drawn[:, person].astype(np.float64))
 
     def mean(self, values: Values) -> Interval:
-        """Mean over the people who have a value, with its 95 % interval."""
+        """Mean over the records that have a value, with its 95 % interval."""
         known = np.isfinite(values)
         if not known.any():
             return Interval(float("nan"), float("nan"), float("nan"))
@@ -56,8 +53,12 @@ class Bootstrap:
         low, high = np.quantile(means, [0.025, 0.975])
         return Interval(float(values[known].mean()), float(low), float(high))
 
-    def calibration_error(self, bins: Float64[np.ndarray, "people bins 3"]) -> Interval:
-        """Expected calibration error over pooled choices, from each person's sums in each bin (``binned``)."""
+    def calibration_error(self, bins: Float64[np.ndarray, "records bins 3"]) -> Interval:
+        """Expected calibration error over pooled choices, from each record's sums in each bin (``binned``).
+
+        Resampled choices stray further from what was claimed than the choices themselves: the interval is moved back by
+        the mean of what that adds.
+        """
 
         def error(sums: np.ndarray) -> np.ndarray:
             gaps = np.abs(sums[..., 1] - sums[..., 2]).sum(-1)
@@ -66,8 +67,9 @@ class Bootstrap:
         if not bins[..., 0].any():
             return Interval(float("nan"), float("nan"), float("nan"))
         drawn = error((self.weights @ bins.reshape(len(bins), -1)).reshape(len(self.weights), -1, 3))
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        return Interval(float(error(bins.sum(0))), float(low), float(high))
+        found = float(error(bins.sum(0)))
+        low, high = np.maximum(np.quantile(drawn, [0.025, 0.975]) - (drawn.mean() - found), 0.0)
+        return Interval(found, float(low), float(high))
 
 
 def per_person(records: Sequence[Record], count: int, metric: str) -> Values:
@@ -80,7 +82,7 @@ def per_person(records: Sequence[Record], count: int, metric: str) -> Values:
     return np.array(found, dtype=np.float64)
 
 
-def binned(records: Sequence[Record], count: int) -> Float64[np.ndarray, "people bins 3"]:
+def binned(records: Sequence[Record], count: int) -> Float64[np.ndarray, "records bins 3"]:
     """Choices, summed confidence and summed correctness of each person in bins of the predicted side's probability."""
     sums = np.zeros((len(records), BINS, 3))
     for row, one in zip(sums, records, strict=True):

@@ -3,12 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.training.evaluation.problem import Pairs
 from app.training.evaluation.run import ask_people
 from app.training.evaluation.scores import per_person
 from benchmarks.baselines import lore_method, pref_basis, pref_method
 from benchmarks.baselines.lore_method import few_shot
 from benchmarks.baselines.methods import METHODS
 from benchmarks.baselines.pref import choose_one_by_one, descend_lean
+from benchmarks.baselines.pref_basis import Table
 from benchmarks.baselines.pref_method import descend_together, published_gains
 from tests.unit.training.evaluation.small import draw_problem
 
@@ -65,14 +67,19 @@ def test_every_baseline_asks_and_predicts_with_features_and_without(fewer_steps,
     assert [sorted(one.probabilities) for one in records] == [[0, 1, 3]] * 3
 
 
+def test_a_pair_is_one_row_of_the_table_whichever_side_came_first():
+    training = Pairs(np.array([4, 7, 7]), np.array([7, 4, 4]), np.array([1.0, 0.0, 1.0]))
+    table = Table.of(replace(draw_problem(), training=training, training_people=np.array([0, 0, 1])))
+    assert table.pairs.tolist() == [[4, 7]]
+    assert table.labels.tolist() == [1.0, 0.0]
+
+
 def test_large_tables_are_decomposed_without_being_written_out(monkeypatch):
-    problem = draw_problem(training_people=16)
-    pairs = np.stack([problem.training.first, problem.training.second], axis=1)
-    number = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
-    table = np.full((number.max() + 1, 16), 0.5)
-    table[number, problem.training_people] = problem.training.labels
+    answers = Table.of(draw_problem(training_people=16))
+    table = np.full((len(answers.pairs), 16), 0.5)
+    table[answers.pair, answers.person] = answers.labels
     monkeypatch.setattr(pref_basis, "LARGEST_TABLE", 0)
-    users, targets = pref_basis._singular_vectors(problem, number, 16, len(table), 3, np.random.default_rng(0))
+    users, targets = pref_basis._singular_vectors(answers, 3, np.random.default_rng(0))
     scale = np.linalg.svd(table, compute_uv=False)
     assert np.square(table - targets @ users.T).sum() == pytest.approx(np.square(scale[3:]).sum(), rel=0.01)
 

@@ -5,7 +5,7 @@ from app.preferences.answers import ResponseModel
 from app.preferences.posterior import Posterior
 from app.preferences.priors.gaussian import GaussianPrior
 from app.training.people import choose
-from app.training.replay import RecordedPerson, replay, replay_questions, score, table
+from app.training.replay import RecordedPerson, choice_probability, replay, replay_questions, score, table
 
 SIZE, PEOPLE = 3, 10
 PRIOR = GaussianPrior(Posterior(np.array([0.5, 0.0, 0.0]), np.eye(SIZE) / 1.5**2))
@@ -69,3 +69,30 @@ def test_lapses_pull_predicted_choices_towards_one_half(people):
 
 def test_scores_are_shown_one_row_a_number_of_answers(rows):
     assert len(table(rows).splitlines()) == 2 + len(rows)
+
+
+def test_a_predicted_choice_is_the_first_side_given_that_it_is_no_tie():
+    margin, lapse, strength = 1.2, 0.1, 0.8
+    certain = Posterior(np.array([margin]), np.array([[1e12]]))
+    first, second, tie = np.exp(margin / 2.0), np.exp(-margin / 2.0), strength
+    sides = [lapse / 2.0 + (1.0 - lapse) * one / (first + second + tie) for one in (first, second)]
+    found = choice_probability(certain, np.ones((1, 1)), ResponseModel(lapse=lapse, tie_strength=strength))
+    assert found == pytest.approx(sides[0] / sum(sides))
+
+
+def test_a_weak_tie_changes_no_prediction():
+    rows = np.random.default_rng(0).standard_normal((600, SIZE))
+    plain, weak = (ResponseModel(lapse=0.1, tie_strength=strength) for strength in (None, 1e-12))
+    expected = choice_probability(PRIOR.population, rows, plain)
+    assert choice_probability(PRIOR.population, rows, weak) == pytest.approx(expected)
+
+
+def test_exchanged_sides_mirror_predictions_with_ties():
+    rows, response = np.random.default_rng(0).standard_normal((5, SIZE)), ResponseModel(lapse=0.1, tie_strength=0.8)
+    mirrored = 1.0 - choice_probability(PRIOR.population, -rows, response)
+    assert choice_probability(PRIOR.population, rows, response) == pytest.approx(mirrored)
+
+
+def test_claimed_certainty_is_about_preferences_and_not_about_lapses(people):
+    plain, lapsing = (replay(people[0], PRIOR, ResponseModel(lapse=lapse), (0,)) for lapse in (0.0, 0.2))
+    assert plain.certainties == lapsing.certainties

@@ -1,6 +1,7 @@
 """Which people are held out, and what they must have answered to be. Knows neither texts nor answers."""
 
 from collections.abc import Sequence, Set
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -14,6 +15,8 @@ FEWEST_PREDICTED = 5
 HELD_OUT_SHARE = 0.1
 FEWEST_PEOPLE, LARGEST_SHARE = 100, 1 / 3
 """A tenth of the people are held out; if these are fewer than 100, then 100, but at most a third."""
+FEWEST_TRAINING = 10
+"""People to learn from, of whom some are set aside."""
 
 
 def is_enough(asked: Pairs, predicted: Pairs) -> bool:
@@ -36,28 +39,35 @@ def choose_held_out(
         rng: Draws; the order of ``names`` does not matter to it.
 
     Raises:
-        InvalidInput: If a test user is unknown, none of them is able, or nobody would be left to learn from.
+        InvalidInput: If none of the test users is able.
     """
     if test_users is None:
         count = round(max(HELD_OUT_SHARE * able.sum(), min(FEWEST_PEOPLE, LARGEST_SHARE * able.sum())))
         candidates = sorted(name for name, one in zip(names, able, strict=True) if one)
         test_users = {candidates[i] for i in rng.permutation(len(candidates))[:count]}
-    else:
-        _check_known(test_users, names)
     held = np.array([name in test_users for name in names], dtype=bool)
     if not (held & able).any():
         raise InvalidInput(
             f"Nobody held out has {FEWEST_ASKED} pairs to ask and {FEWEST_PREDICTED} decided ones on other texts to "
             "predict; hold out people with more answers."
         )
-    if held.all():
-        raise InvalidInput(f"All {len(names)} people are held out; leave some to learn from.")
     return held
 
 
-def nothing_to_learn(name: str) -> InvalidInput:
-    """An error for a draw that leaves no comparison of the people who are not held out."""
-    return InvalidInput(f"Nobody but the people held out compared anything that '{name}' is learned from; add people.")
+def left_out(
+    names: Sequence[str], able: Bool[np.ndarray, " people"], held: Bool[np.ndarray, " people"]
+) -> tuple[str, ...]:
+    """Who is held out and not able, by name."""
+    return tuple(sorted(name for name, one in zip(names, held & ~able, strict=True) if one))
+
+
+def check_training(name: str, learners: int, held: int) -> None:
+    """Raise ``InvalidInput`` if there are too few people with comparisons to learn from once ``held`` are held out."""
+    if learners < FEWEST_TRAINING:
+        raise InvalidInput(
+            f"With {held} people held out, {learners} are left whose comparisons '{name}' can be learned from, and "
+            f"{FEWEST_TRAINING} are needed; hold out fewer, or add people."
+        )
 
 
 def person_rng(seed: int, name: str) -> np.random.Generator:
@@ -73,11 +83,13 @@ def with_random_sides(pairs: Pairs, rng: np.random.Generator) -> Pairs:
     return Pairs(first, second, labels)
 
 
-def _check_known(test_users: Set[str], names: Sequence[str]) -> None:
+def check_known(test_users: Set[str], names: Sequence[str], data: Path) -> None:
+    """Raise ``InvalidInput`` if a test user is none of ``names``, who were read from ``data``."""
     unknown = sorted(test_users - set(names))
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise InvalidInput(
-            f"Unknown test users: {', '.join(unknown[:5])}{more}; use ids of this data set, such as {min(names)}.",
+            f"{len(unknown)} of {len(test_users)} test users are not among the {len(names)} people of {data}: "
+            f"{', '.join(unknown[:5])}{more}; use ids such as {min(names, default='none')}.",
             field="test_users",
         )

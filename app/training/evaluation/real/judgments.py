@@ -13,7 +13,14 @@ from jaxtyping import Bool, Float64, Int64
 
 from app.entities import Message
 from app.training.evaluation.problem import Pairs, Problem, TestPerson
-from app.training.evaluation.real.held_out import choose_held_out, is_enough, nothing_to_learn, with_random_sides
+from app.training.evaluation.real.held_out import (
+    check_known,
+    check_training,
+    choose_held_out,
+    is_enough,
+    left_out,
+    with_random_sides,
+)
 from app.training.evaluation.real.lines import Line, folder_of, read_lines
 from app.training.evaluation.real.texts import Text
 
@@ -26,9 +33,13 @@ Featurise = Callable[[Bool[np.ndarray, " rows"]], Float64[np.ndarray, "rows hidd
 
 @dataclass(frozen=True)
 class Judged:
-    """Comparisons (N,) of ``texts``: who judged (an index of ``names``) and what; the topic (rows,) of each text."""
+    """Comparisons (N,) of ``texts``: who judged (an index of ``names``) and what; the topic (rows,) of each text.
+
+    All of it was read from ``folder``.
+    """
 
     name: str
+    folder: Path
     texts: tuple[Text, ...]
     topics: tuple[str, ...]
     names: tuple[str, ...]
@@ -37,13 +48,18 @@ class Judged:
 
     @classmethod
     def of(
-        cls, name: str, texts: Sequence[Text], topics: Sequence[str], rows: Sequence[tuple[str, int, int, float]]
+        cls,
+        folder: Path,
+        name: str,
+        texts: Sequence[Text],
+        topics: Sequence[str],
+        rows: Sequence[tuple[str, int, int, float]],
     ) -> "Judged":
         """Index people of ``rows``: person, first text, second text and label."""
         people, first, second, labels = zip(*rows, strict=True) if rows else ((), (), (), ())
         names, person = np.unique(np.array(people, dtype=np.str_), return_inverse=True)
         pairs = Pairs(np.array(first, np.int64), np.array(second, np.int64), np.array(labels, np.float64))
-        return cls(name, tuple(texts), tuple(topics), tuple(names.tolist()), person.astype(np.int64), pairs)
+        return cls(name, folder, tuple(texts), tuple(topics), tuple(names.tolist()), person.astype(np.int64), pairs)
 
 
 def read_ukp(data: Path) -> Judged:
@@ -62,7 +78,7 @@ def read_ukp(data: Path) -> Judged:
         (line.text("user"), *_sides(line, "a", "b", index), labels[line.one_of("choice", labels)])
         for line in read_lines(folder / "comparisons.jsonl.gz")
     ]
-    return Judged.of("ukpconvarg1", texts, topics, rows)
+    return Judged.of(folder, "ukpconvarg1", texts, topics, rows)
 
 
 def read_mt_bench(data: Path) -> Judged:
@@ -90,11 +106,12 @@ def read_mt_bench(data: Path) -> Judged:
         (line.text("judge"), *_models(line, index), labels[line.one_of("winner", labels)])
         for line in read_lines(folder / "human_votes.jsonl.gz")
     ]
-    return Judged.of("mt_bench_human", texts, topics, rows)
+    return Judged.of(folder, "mt_bench_human", texts, topics, rows)
 
 
 def judged_problem(judged: Judged, seed: int, test_users: Set[str] | None, features: Featurise) -> Problem:
     """Draw held-out topics and people; ``features`` may look at the texts that are learned from."""
+    check_known(test_users or frozenset(), judged.names, judged.folder)
     rng = np.random.default_rng(seed)
     names = np.unique(judged.topics)
     unseen = np.isin(judged.topics, rng.permutation(names)[: max(1, round(HELD_OUT_TOPICS * len(names)))])
@@ -107,8 +124,7 @@ def judged_problem(judged: Judged, seed: int, test_users: Set[str] | None, featu
     able = np.array([is_enough(one.asked, one.predicted) for one in people], dtype=bool)
     held = choose_held_out(judged.names, able, test_users, rng)
     learned = inside & ~held[judged.people]
-    if not learned.any():
-        raise nothing_to_learn(judged.name)
+    check_training(judged.name, len(np.unique(judged.people[learned])), int(held.sum()))
     training = part(pairs, learned)
     known = np.zeros(len(judged.texts), dtype=bool)
     known[training.first] = known[training.second] = True
@@ -120,6 +136,7 @@ def judged_problem(judged: Judged, seed: int, test_users: Set[str] | None, featu
         training_people=np.unique(judged.people[learned], return_inverse=True)[1].astype(np.int64),
         people=tuple(one for one, chosen in zip(people, held & able, strict=True) if chosen),
         rank=None,
+        left_out=left_out(judged.names, able, held),
     )
 
 

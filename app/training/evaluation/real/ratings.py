@@ -13,9 +13,11 @@ from jaxtyping import Float64, Int64
 
 from app.training.evaluation.problem import Pairs, Problem, TestPerson
 from app.training.evaluation.real.held_out import (
+    check_known,
+    check_training,
     choose_held_out,
     is_enough,
-    nothing_to_learn,
+    left_out,
     person_rng,
     with_random_sides,
 )
@@ -40,9 +42,10 @@ class Rater:
 
 @dataclass(frozen=True)
 class Rated:
-    """What people valued: ``rows`` items, and how far apart two values must lie to make a pair."""
+    """What people valued, read from ``folder``: ``rows`` items, and how far apart two values lie to make a pair."""
 
     name: str
+    folder: Path
     raters: tuple[Rater, ...]
     rows: int
     gap: float
@@ -59,7 +62,7 @@ def read_jester(data: Path) -> Rated:
         if unknown:
             raise line.fault(f"rates {unknown[0]!r}, which jokes.jsonl.gz does not have")
         raters.append(_rater(line.text("user"), [jokes[joke] for joke in ratings], ratings.values()))
-    return Rated("jester5k", tuple(raters), len(jokes), gap=1.0)
+    return Rated("jester5k", folder, tuple(raters), len(jokes), gap=1.0)
 
 
 def read_polis(data: Path) -> Rated:
@@ -82,7 +85,7 @@ def read_polis(data: Path) -> Rated:
                 raise line.fault(f"the vote on {statement!r} is {vote:g}, not 1, 0 or -1")
         items = [statements[conversation, statement] for statement in votes]
         raters.append(_rater(line.text("user"), items, votes.values()))
-    return Rated("polis_votes", tuple(raters), len(statements), gap=2.0)
+    return Rated("polis_votes", folder, tuple(raters), len(statements), gap=2.0)
 
 
 def rated_problem(rated: Rated, seed: int, test_users: Set[str] | None) -> Problem:
@@ -90,15 +93,16 @@ def rated_problem(rated: Rated, seed: int, test_users: Set[str] | None) -> Probl
     rng = np.random.default_rng(seed)
     people = [_test_person(rater, rated.gap, person_rng(seed, rater.name)) for rater in rated.raters]
     able = np.array([is_enough(one.asked, one.predicted) for one in people], dtype=bool)
-    held = choose_held_out([one.name for one in people], able, test_users, rng)
+    names = [one.name for one in people]
+    check_known(test_users or frozenset(), names, rated.folder)
+    held = choose_held_out(names, able, test_users, rng)
     drawn = [
         pairs_apart(rater.items, rater.values, rated.gap, TRAINING_PAIRS, rng)
         for rater, out in zip(rated.raters, held, strict=True)
         if not out
     ]
     drawn = [pairs for pairs in drawn if len(pairs)]
-    if not drawn:
-        raise nothing_to_learn(rated.name)
+    check_training(rated.name, len(drawn), int(held.sum()))
     return Problem(
         name=rated.name,
         features=None,
@@ -107,6 +111,7 @@ def rated_problem(rated: Rated, seed: int, test_users: Set[str] | None) -> Probl
         training_people=np.repeat(np.arange(len(drawn)), [len(pairs) for pairs in drawn]),
         people=tuple(one for one, chosen in zip(people, held & able, strict=True) if chosen),
         rank=None,
+        left_out=left_out(names, able, held),
     )
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from app.entities import Conversation, Message
 from app.rewards.language import ChatTokenizer, LanguageModel, load_language_model
@@ -17,6 +17,8 @@ from app.training.properties import measure
 
 WIDEST = 4.0
 """Standard scores of what is counted are cut here."""
+ALIKE_WITHIN = 1e-3
+"""Rounding of states that are read in other batches."""
 SMALLEST = 1e-9
 """Spread of states below which they count as all the same."""
 
@@ -48,8 +50,13 @@ class RawFeatures:
         scores = (self.counts - mean) / np.where(spread > 0.0, spread, 1.0)
         return np.hstack([centred / max(size, SMALLEST), np.clip(scores, -WIDEST, WIDEST)])
 
+    def is_like(self, others: "RawFeatures", rows: Int64[np.ndarray, " rows"]) -> bool:
+        """Whether these are the features of ``rows`` of ``others``, up to the rounding of a model's batches."""
+        states = np.allclose(self.states, others.states[rows], rtol=ALIKE_WITHIN, atol=ALIKE_WITHIN)
+        return bool(states and np.array_equal(self.counts, others.counts[rows]))
 
-@lru_cache(maxsize=2)
+
+@lru_cache(maxsize=4)
 def raw_features(texts: tuple[Text, ...], model: Path) -> RawFeatures:
     """Read ``texts`` with the checkpoint in ``model``; kept in memory, since every seed reads the same texts."""
     reader = load_language_model(model)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from app.preferences.logistic import sigmoid
+from app.training.evaluation.method import claimed
 from app.training.evaluation.problem import Pairs, Problem, TestPerson
 
 
@@ -24,7 +25,7 @@ def draw_problem(seed=0, people=12, training_people=20, counts=(0, 1, 4), active
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("first", "second", "labels"))
     )
     held_out = tuple(
-        TestPerson(f"p{number}", answered(taste, 20), answered(taste, 40))
+        TestPerson(f"{seed}:{number}", answered(taste, 20), answered(taste, 40))
         for number, taste in enumerate(tastes[training_people:])
     )
     owners = np.repeat(np.arange(training_people), 30)
@@ -47,6 +48,9 @@ class Remembering:
     def predict(self, pairs):
         return np.full(len(pairs), (1.0 + sum(self.labels)) / (2.0 + len(self.labels)))
 
+    def told(self, pairs):
+        return claimed(self.predict(pairs)) / 2.0
+
 
 class RememberingMethod:
     name = "remembering"
@@ -60,9 +64,6 @@ class RememberingMethod:
     def begin(self, person, rng):
         self.begun.append(Remembering(person))
         return self.begun[-1]
-
-    def told(self, claimed):
-        return claimed / 2.0
 
 
 def with_asked(person, count):

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 
+from app.errors import InvalidInput
 from app.preferences.selection import random_choice
+from app.training.evaluation import attune_method
 from app.training.evaluation.attune_method import AttuneMethod, Options
+from app.training.evaluation.method import claimed
 from app.training.evaluation.run import ask_people
 from app.training.evaluation.scores import per_person
 from tests.unit.training.evaluation.small import draw_problem
@@ -55,9 +58,33 @@ def test_asking_without_a_pair_left_is_refused(problem, fitted):
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(ValueError, match="no family of priors 'gauss'"):
+    with pytest.raises(InvalidInput, match="no family of priors 'gauss'"):
         Options(family="gauss")
 
 
-def test_without_calibration_claims_are_taken_at_their_word(fitted):
-    assert fitted.told(0.4) == pytest.approx(0.4)
+def test_an_unknown_basis_method_is_refused():
+    with pytest.raises(InvalidInput, match="no basis method 'prefs'"):
+        Options(basis="prefs")
+
+
+def test_without_calibration_claims_are_taken_at_their_word(problem, fitted):
+    session = fitted.begin(problem.people[0], np.random.default_rng(0))
+    pairs = problem.people[0].predicted
+    assert session.told(pairs) == pytest.approx(claimed(session.predict(pairs)))
+
+
+def test_settings_are_chosen_without_the_people_set_aside(monkeypatch):
+    """Who is set aside decides nothing about the basis that they are then predicted with."""
+    problem, seen = draw_problem(people=2, training_people=20, counts=(0,)), []
+
+    class Stop(Exception):
+        pass
+
+    def choose(data, method, rng):
+        seen.append(data.person_count)
+        raise Stop
+
+    monkeypatch.setattr(attune_method, "choose_common_spread", choose)
+    with pytest.raises(Stop):
+        AttuneMethod().fit(problem, np.random.default_rng(0))
+    assert seen == [16]

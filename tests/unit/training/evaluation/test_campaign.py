@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from app.training.evaluation.attune_method import AttuneMethod, Options
 from app.training.evaluation.campaign import POPULATION, run_campaign
-from app.training.evaluation.report import markdown, plot, write_json
+from app.training.evaluation.report import content, markdown, plot, write_json
 from tests.unit.training.evaluation.small import RememberingMethod, draw_problem
 
 
@@ -68,3 +69,31 @@ def test_the_table_names_every_method_and_gate(campaign):
 def test_the_plot_is_written(campaign, tmp_path):
     plot(campaign, tmp_path / "plots" / "small.png")
     assert (tmp_path / "plots" / "small.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_people_held_out_by_two_seeds_are_counted_once():
+    people = draw_problem(0, people=6).people
+    campaign = run_campaign(
+        "small",
+        lambda seed: replace(draw(seed), people=people),
+        (0, 1),
+        [RememberingMethod()],
+        controls=False,
+        progress=lambda step: None,
+    )
+    found = content(campaign)
+    assert (found["people"], found["times_held_out"]) == (6, 12)
+
+
+def test_test_users_who_were_left_out_are_told_and_written():
+    told = []
+    campaign = run_campaign(
+        "small",
+        lambda seed: replace(draw(seed), left_out=("ann", "bob")),
+        (0,),
+        [RememberingMethod()],
+        controls=False,
+        progress=told.append,
+    )
+    assert told[0] == "small, seed 0: 2 of 8 test users have too few answers: ann, bob."
+    assert content(campaign)["left_out"] == {"0": ["ann", "bob"]}

@@ -45,3 +45,9 @@ def test_items_without_features_are_shared_and_parted_person_by_person():
         ]
         assert not rows[0] & rows[1]
     assert fold.learned.sum() == (~np.isin(problem.training_people, aside)).sum()
+
+
+def test_no_more_people_are_learned_from_than_wanted():
+    problem = replace(draw_problem(), features=None)
+    fold = Fold.draw(problem, np.random.default_rng(0), most=7)
+    assert len(np.unique(problem.training_people[fold.learned])) == 7

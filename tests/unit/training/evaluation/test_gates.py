@@ -6,6 +6,7 @@ import pytest
 from app.training.evaluation.campaign import SHUFFLED_ANSWERS, SHUFFLED_EVERYTHING, SWAPPED, Campaign
 from app.training.evaluation.checks import Checks
 from app.training.evaluation.gates import judge
+from app.training.evaluation.problem import Source
 from app.training.evaluation.run import Record
 
 PEOPLE, TESTS = 20, 100
@@ -105,3 +106,32 @@ def test_a_side_that_is_always_preferred_fails(campaign):
 def test_certainty_around_four_fifths_must_come_true(campaign, told, passed):
     campaign.methods["attune"] = [replace(one, told={20: told}) for one in records(0.9)]
     assert verdict(campaign, "G9") is passed
+
+
+def test_few_people_are_not_compared(campaign):
+    for one in (campaign.methods, campaign.controls):
+        one.update({name: people[:4] for name, people in one.items()})
+    assert {name: verdict(campaign, name) for name in ("G1", "G2", "G7")} == {"G1": None, "G2": None, "G7": None}
+
+
+def test_a_person_held_out_by_many_seeds_is_one_person(campaign):
+    for one in (campaign.methods, campaign.controls):
+        one.update({name: [replace(each, name="p") for each in people] for name, people in one.items()})
+    assert verdict(campaign, "G7") is None
+
+
+def test_a_count_that_nobody_reached_is_not_taken_for_the_lowest(campaign):
+    for one in campaign.methods["attune"]:
+        del one.probabilities[20]
+    assert verdict(campaign, "G2") is True
+
+
+def test_texts_that_are_read_differently_on_either_side_fail(campaign):
+    campaign.checks = replace(GOOD, source=Source(first_share=0.5, sides_alike=False))
+    assert verdict(campaign, "G8") is False
+
+
+def test_where_the_winner_stood_as_recorded_is_reported(campaign):
+    campaign.checks = replace(GOOD, source=Source(first_share=0.613, sides_alike=True))
+    found = {gate.name.split()[0]: gate.found for gate in judge(campaign)}
+    assert "before sides were drawn 0.613" in found["G8"]

@@ -90,7 +90,7 @@ def test_swapped_people_keep_their_choices_and_get_anothers_answers(problem):
     first, second = swapped(problem.people)[0], problem.people[1]
     assert first.asked is second.asked
     assert first.predicted is problem.people[0].predicted
-    assert first.name == "p0"
+    assert first.name == problem.people[0].name
 
 
 def test_shuffled_answers_are_the_same_answers(problem):

@@ -20,13 +20,23 @@ def records(people=30, tests=20):
 
 @pytest.fixture
 def bootstrap():
-    return Bootstrap.of(np.arange(30) % 2, np.random.default_rng(1), draws=400)
+    return Bootstrap.of([f"p{number}" for number in range(30)], np.random.default_rng(1), draws=2000)
 
 
-def test_people_are_drawn_within_their_seed(bootstrap):
-    seeds = np.arange(30) % 2
-    assert (bootstrap.weights[:, seeds == 0].sum(axis=1) == 15).all()
-    assert (bootstrap.weights[:, seeds == 1].sum(axis=1) == 15).all()
+def test_as_many_people_are_drawn_as_there_are(bootstrap):
+    assert (bootstrap.weights.sum(axis=1) == 30).all()
+
+
+def test_all_records_of_a_person_come_and_go_together():
+    drawn = Bootstrap.of(["a", "b", "a", "c"], np.random.default_rng(1), draws=50).weights
+    assert np.array_equal(drawn[:, 0], drawn[:, 2])
+
+
+def test_holding_the_same_people_out_twice_narrows_no_interval(bootstrap):
+    values = RNG.standard_normal(30)
+    once, names = bootstrap.mean(values), [f"p{number}" for number in range(30)]
+    twice = Bootstrap.of([*names, *names], np.random.default_rng(1), draws=2000).mean(np.tile(values, 2))
+    assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.05)
 
 
 def test_the_interval_is_as_wide_as_the_standard_error_says(bootstrap):
@@ -60,6 +70,11 @@ def test_pooled_calibration_error_is_that_of_all_choices(bootstrap):
     )
     found = bootstrap.calibration_error(binned(people, 0))
     assert found.mean == pytest.approx(calibration_error(probabilities, labels))
+
+
+def test_the_interval_of_the_calibration_error_lies_around_it(bootstrap):
+    found = bootstrap.calibration_error(binned(records(), 0))
+    assert found.low < found.mean < found.high
 
 
 def test_a_person_with_fewer_answers_has_no_score():

@@ -3,9 +3,18 @@ import pytest
 
 from app.errors import InvalidInput
 from app.training.evaluation.real import REAL_PEOPLE, build_problem
+from app.training.evaluation.real.judgments import read_mt_bench, read_ukp
+from app.training.evaluation.real.texts import RawFeatures
 
 JUDGED = ("ukpconvarg1", "mt_bench_human")
 KNOWN = {"jester5k": "u3", "polis_votes": "south/3", "ukpconvarg1": "w3", "mt_bench_human": "expert_3"}
+
+
+def sizes(texts, model):
+    """The length of each text and nothing else."""
+    lengths = np.array([[float(len(one.response))] for one in texts])
+    return RawFeatures(lengths, lengths)
+
 
 pytestmark = pytest.mark.usefixtures("plain_features")
 every_set = pytest.mark.parametrize("name", REAL_PEOPLE)
@@ -82,8 +91,10 @@ def test_exactly_the_test_users_are_held_out(data, name):
 
 @every_set
 def test_unknown_test_users_are_named(data, name):
-    strangers = frozenset({f"stranger{number}" for number in range(7)})
-    with pytest.raises(InvalidInput, match=r"stranger0, .*stranger4 and 2 more"):
+    strangers = frozenset({KNOWN[name], *(f"stranger{number}" for number in range(7))})
+    with pytest.raises(
+        InvalidInput, match=rf"7 of 8 test users .* 30 people of .*{name}: stranger0, .*stranger4 and 2 more"
+    ):
         build_problem(name, data, 0, strangers)
 
 
@@ -93,8 +104,34 @@ def test_nobody_to_learn_from_is_refused(data, name):
     everyone = {f"{prefix}{number}" for number in range(30)}
     if name == "polis_votes":
         everyone = {f"{('north', 'south')[number % 2]}/{number}" for number in range(30)}
-    with pytest.raises(InvalidInput, match="leave some to learn from"):
+    with pytest.raises(InvalidInput, match="With 30 people held out, 0 are left"):
         build_problem(name, data, 0, frozenset(everyone))
+
+
+@every_set
+def test_a_handful_to_learn_from_is_refused(data, name):
+    people = {person.name for seed in range(40) for person in build_problem(name, data, seed).people}
+    held = frozenset(sorted(people)[:21])
+    with pytest.raises(InvalidInput, match=r"With 21 people held out, 9 are left .* 10 are needed"):
+        build_problem(name, data, 0, held)
+
+
+@judged_sets
+def test_the_source_tells_how_often_the_first_side_wins_as_recorded(data, name):
+    judged = {"ukpconvarg1": read_ukp, "mt_bench_human": read_mt_bench}[name](data)
+    labels = judged.pairs.labels
+    expected = (labels == 1.0).sum() / (labels != 0.5).sum()
+    assert build_problem(name, data, 0).source.first_share == pytest.approx(expected)
+
+
+def test_texts_read_alike_on_either_side_are_found_alike(data, monkeypatch):
+    monkeypatch.setattr("app.training.evaluation.real.build.raw_features", sizes)
+    assert build_problem("ukpconvarg1", data, 0).source.sides_alike
+
+
+def test_texts_whose_features_depend_on_their_place_are_found_different(data):
+    """The features of these tests grow with the place of a text."""
+    assert not build_problem("ukpconvarg1", data, 0).source.sides_alike
 
 
 @every_set

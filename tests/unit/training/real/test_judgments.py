@@ -31,7 +31,7 @@ def test_others_who_judged_held_out_topics_alone_leave_nothing_to_learn(own_data
     path = own_data / "ukpconvarg1" / "comparisons.jsonl.gz"
     rows = [row for row in gzip.decompress(path.read_bytes()).decode().splitlines() if '"w3"' in row]
     write_lines(path, [*rows, {"user": "w4", "a": f"t{topic}s0n0", "b": f"t{topic}s0n1", "choice": "a"}])
-    with pytest.raises(InvalidInput, match="Nobody but the people held out"):
+    with pytest.raises(InvalidInput, match="0 are left whose comparisons 'ukpconvarg1'"):
         build_problem("ukpconvarg1", own_data, 0, frozenset({"w3"}))
 
 

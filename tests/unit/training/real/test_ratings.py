@@ -60,6 +60,7 @@ def test_test_users_with_too_few_answers_are_neither_asked_nor_learned_from(own_
     problem = build_problem("jester5k", own_data, 0, frozenset({"u3", "u4"}))
     assert [person.name for person in problem.people] == ["u4"]
     assert len(np.unique(problem.training_people)) == 28
+    assert problem.left_out == ("u3",)
 
 
 def test_test_users_who_all_answered_too_little_are_refused(own_data):
@@ -74,7 +75,7 @@ def test_others_whose_ratings_all_agree_leave_nothing_to_learn(own_data):
     person = read_jester(own_data).raters[3]
     rows = [{"user": "u3", "ratings": _ratings(person)}, {"user": "flat", "ratings": {"j0": 1.0, "j1": 1.0}}]
     write_lines(own_data / "jester5k" / "ratings.jsonl.gz", rows)
-    with pytest.raises(InvalidInput, match="Nobody but the people held out"):
+    with pytest.raises(InvalidInput, match="0 are left whose comparisons 'jester5k'"):
         build_problem("jester5k", own_data, 0, frozenset({"u3"}))
 
 
