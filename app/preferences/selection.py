@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from app.preferences.belief import Belief
-from app.preferences.gaussian import Posterior
+from app.preferences.gaussian import Posterior, check_rows
 from app.preferences.information import information_bits, information_bound
 from app.preferences.information_search import TIE_TOLERANCE, InformationSearch
 from app.preferences.logistic import ROWS_PER_CHUNK, sigmoid
@@ -111,13 +111,26 @@ def reference_optimal(target_moment: Float64[np.ndarray, "basis basis"]) -> Rule
     def gain(belief: Belief, differences: Float64[np.ndarray, "pairs basis"]) -> Float64[np.ndarray, " pairs"]:
         if target_moment.shape != (belief.size, belief.size):
             raise ValueError(f"target_moment is {target_moment.shape}; pass one of ({belief.size}, {belief.size}).")
-        means, variances = belief.project(differences)
-        slopes = sigmoid(means) * sigmoid(-means)
-        spread = differences @ belief.covariance()
-        reduction = np.einsum("nk,nk->n", spread @ target_moment, spread)
-        return np.asarray(slopes * reduction / (1.0 + slopes * variances), dtype=np.float64)
+        check_rows(differences, belief.size)
+        covariance = belief.covariance()
+        both = np.column_stack([_root(covariance), _root(covariance @ target_moment @ covariance), belief.mean])
+        gains = np.empty(len(differences))
+        for start in range(0, len(gains), ROWS_PER_SEARCH):
+            rows = slice(start, start + ROWS_PER_SEARCH)
+            parts = differences[rows] @ both
+            variance, reduction = (np.einsum("nk,nk->n", part, part) for part in np.split(parts[:, :-1], 2, axis=1))
+            decay = np.exp(-np.abs(parts[:, -1]))
+            slopes = decay / np.square(1.0 + decay)
+            gains[rows] = slopes * reduction / (1.0 + slopes * variance)
+        return gains
 
     return gain
+
+
+def _root(matrix: Float64[np.ndarray, "basis basis"]) -> Float64[np.ndarray, "basis basis"]:
+    """R with R @ R.T = ``matrix``, symmetric and positive semi-definite up to rounding."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2.0)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)), dtype=np.float64)
 
 
 def thompson(rng: np.random.Generator) -> Rule:
