@@ -14,8 +14,7 @@ CAUTION = 0.1
 """Posterior standard deviations deducted from a margin at strength 1.
 
 With a calibrated posterior, a candidate whose margin's lower bound at 0.1 is zero is better than the population's with
-probability 0.54: enough to refuse coin flips. In simulation on training prompts (150 people, best of 8, ten answers) a
-deduction of 0, 0.1, 0.25 and 0.5 won .760, .757, .752 and .732 of the comparisons with a plain answer.
+probability 0.54: enough to refuse coin flips, little enough to act on the first answers.
 """
 
 CHANGE_DRAWS = 256
