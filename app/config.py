@@ -19,18 +19,36 @@ EMBEDDED_DATABASE = Path(".attune") / "attune.db"
 
 
 class EngineSettings(BaseModel):
-    """The engine that generates and scores."""
+    """The engine that generates and scores.
+
+    At most ``queue_size`` requests wait; up to ``max_rows`` candidates are decoded together, and ``prefix_tokens`` of
+    prompts read lately are kept for those that begin alike. ``token`` guards the engine's own HTTP API. ``upstream_…``
+    name the OpenAI-compatible server that generates for the ``openai`` backend; ``vllm`` are arguments of vLLM's engine
+    as a JSON object. ``scripted_…`` are for load tests: seconds a request and a token take, and the share that fails.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backend: Literal["transformers", "scripted"] = "transformers"
+    backend: Literal["transformers", "vllm", "openai", "scripted"] = "transformers"
     model: Path = BUNDLED / "model"
     basis: Path = BUNDLED / "basis"
     pool: Path = BUNDLED / "pool"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
     queue_size: int = Field(default=32, ge=1, le=10_000)
+    max_rows: int = Field(default=64, ge=4, le=4096)
+    prefix_tokens: int = Field(default=16_384, ge=0, le=100_000_000)
     timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
     cached_candidates: int = Field(default=256, ge=0, le=1_000_000)
+    token: SecretStr | None = Field(default=None, min_length=16)
+    upstream_url: str | None = None
+    upstream_model: str | None = None
+    upstream_key: SecretStr | None = None
+    vllm: dict[str, Any] = {}
+    scripted_seconds: float = Field(default=0.0, ge=0, le=600)
+    scripted_token_seconds: float = Field(default=0.0, ge=0, le=10)
+    scripted_failures: float = Field(default=0.0, ge=0, le=1)
 
 
 class AuthSettings(BaseModel):
@@ -77,6 +95,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     database_url: SecretStr | None = None
+    engine_url: str | None = None
     shutdown_seconds: int = Field(default=30, ge=1, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine: EngineSettings = EngineSettings()

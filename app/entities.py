@@ -18,8 +18,10 @@ Preferred = Literal["first", "second", "tie"]
 Answer = Literal["first", "second", "tie", "skip"]
 QuestionSource = Literal["pool", "generated", "auto"]
 StopReason = Literal["max_questions", "target_certainty", "low_information", "finished_by_caller", "pool_exhausted"]
-Mode = Literal["off", "best_of_n", "auto"]
-FinishReason = Literal["stop", "length"]
+Mode = Literal["off", "best_of_n", "guided", "auto"]
+FinishReason = Literal["stop", "length", "dropped"]
+Guidance = Literal["none", "token", "block"]
+SteeringKind = Literal["token", "block", "early_stopping"]
 
 
 @dataclass(frozen=True)
@@ -251,8 +253,79 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
+class Steering:
+    """How one person's reward acts while candidates are written: all that an engine ever knows of a person.
+
+    ``coefficients`` (K,) are in log-odds per unit of basis reward. ``guidance`` "token" tilts every next-token
+    distribution by ``strength`` times the tokens' values under the coefficients; "block" lets each candidate go on
+    with the best of ``continuations`` blocks of ``block_tokens`` tokens. ``drop_below`` above 0 stops a candidate whose
+    chance of becoming the best of its set falls below it. With strength 0 and nothing dropped, the candidates are those
+    of plain sampling, bit for bit.
+    """
+
+    coefficients: tuple[float, ...]
+    guidance: Guidance = "none"
+    strength: float = 1.0
+    block_tokens: int = 16
+    continuations: int = 4
+    drop_below: float = 0.0
+
+    @property
+    def kinds(self) -> frozenset[SteeringKind]:
+        """What an engine must be able to do for it."""
+        guided: frozenset[SteeringKind] = frozenset() if self.guidance == "none" else frozenset({self.guidance})
+        return guided | ({"early_stopping"} if self.drop_below > 0 else frozenset())
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose turn a request takes in an engine's queue, which is shared evenly by ``tenant``, and how long it may take.
+
+    Without ``timeout_seconds``, the engine's own deadline holds; a longer one is cut to it.
+    """
+
+    tenant: str = ""
+    timeout_seconds: float | None = None
+
+
+ANYBODY = Caller()
+
+
+@dataclass(frozen=True)
+class DecodingSpeed:
+    """What a decoding step took lately, in seconds: ``step`` and ``row`` more for each candidate decoded together."""
+
+    step: float
+    row: float
+
+    def seconds(self, rows: int, tokens: int) -> float:
+        """Seconds that ``rows`` candidates of ``tokens`` tokens take together."""
+        return tokens * (self.step + self.row * rows)
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One way to answer, with what it was measured to be worth.
+
+    ``cost`` counts generated tokens for each token of a plain answer, and ``win_rate`` is the share of prompts at
+    which people prefer it to a plain answer, draws counting one half.
+    """
+
+    name: str
+    mode: Literal["off", "best_of_n", "guided"]
+    n: int
+    guidance: Guidance
+    drop_below: float
+    cost: float
+    win_rate: float
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """One completion with its basis rewards (K,), averaged over the response's tokens."""
+    """One completion with its basis rewards (K,), averaged over the response's tokens.
+
+    A "dropped" one was stopped early: its text is a beginning, and its basis rewards are those predicted for the whole.
+    """
 
     text: str
     tokens: int
@@ -262,11 +335,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CandidateSet:
-    """The candidates of one prompt, in the order of their seeds, and what they cost."""
+    """The candidates of one prompt, in the order of their seeds, and what they cost.
+
+    ``completion_tokens`` counts all that was generated; ``discarded_tokens`` of them are in dropped candidates or in
+    blocks that no candidate went on with. ``reused_tokens`` of the prompt were known from an earlier one.
+    """
 
     candidates: tuple[Candidate, ...]
     prompt_tokens: int
     completion_tokens: int
+    discarded_tokens: int = 0
+    reused_tokens: int = 0
 
 
 @dataclass(frozen=True)

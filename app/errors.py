@@ -16,12 +16,14 @@ AttuneError
 │   ├── ConflictingUserId
 │   ├── UnknownTopic
 │   ├── UnknownAxis
-│   └── UnsupportedOption
+│   ├── UnsupportedOption
+│   └── GuidanceUnavailable       the engine has no value heads, or cannot guide in this way
 ├── PreconditionRequired          If-Match is missing
 ├── Unauthorized                  the bearer token is missing or wrong
 ├── Unavailable                   try again after a pause
 │   ├── EngineOverloaded
 │   ├── EngineTimeout
+│   ├── EngineUnreachable        no answer from the engine's process, or from its upstream
 │   └── StorageUnavailable
 ├── NumericalFailure              nothing the caller can do
 │   ├── PosteriorNotConverged
@@ -192,6 +194,19 @@ class UnsupportedOption(InvalidInput):
         super().__init__(f"'{option}' is not supported; leave it out.", field=option)
 
 
+class GuidanceUnavailable(InvalidInput):
+    """The engine cannot steer in the way asked for."""
+
+    code = "guidance_unavailable"
+
+    def __init__(self, kind: str, why: str = "it has no value heads for it") -> None:
+        super().__init__(
+            f"This engine cannot do '{kind}' steering: {why}; use best_of_n, or give the basis value heads with "
+            f"'attune basis fit --value-heads'.",
+            field="personalization.mode",
+        )
+
+
 class PreconditionRequired(AttuneError):
     """If-Match is missing."""
 
@@ -239,6 +254,12 @@ class EngineTimeout(Unavailable):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The engine did not answer within {seconds:g} s; try again, or ask for fewer tokens.")
+
+
+class EngineUnreachable(Unavailable):
+    """The engine's process, or the upstream that generates for it, did not answer."""
+
+    code = "engine_unreachable"
 
 
 class StorageUnavailable(Unavailable):

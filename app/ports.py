@@ -1,6 +1,6 @@
 """What the use cases need from the outside, as Protocols. Adapters implement them; services import only these."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -9,15 +9,20 @@ import numpy as np
 from jaxtyping import Float64
 
 from app.entities import (
+    ANYBODY,
     Adjustment,
     Basis,
+    Caller,
     CandidateSet,
     Comparison,
     Conversation,
+    DecodingSpeed,
     Question,
     Questionnaire,
     QuestionPool,
     SamplingOptions,
+    Steering,
+    SteeringKind,
     User,
 )
 from app.preferences.pool_index import PoolIndex
@@ -26,10 +31,12 @@ from app.preferences.pool_index import PoolIndex
 class Decoder(Protocol):
     """The inference engine: one language model with its basis reward heads. Knows nothing of users.
 
-    Errors of both methods: ``PromptTooLong`` before any work; ``EngineOverloaded`` when the queue is full;
-    ``EngineTimeout`` after the engine's deadline; ``NonFiniteReward``. Where what reads the rewards has less context
-    than what generates, ``candidates`` come with the rewards of as much of each text as fits; ``basis_rewards`` never
-    leaves out a part of a text.
+    Errors of all methods: ``PromptTooLong`` before any work; ``EngineOverloaded`` when the queue is full;
+    ``EngineTimeout`` after the deadline; ``NonFiniteReward``; ``Unavailable`` while the engine loads, closes or cannot
+    be reached. Where what reads the rewards has less context than what generates, candidates come with the rewards of
+    as much of each text as fits; ``basis_rewards`` never leaves out a part of a text.
+
+    Cancelling a call, or closing its iterator, frees its place and ends its decoding at the next step.
     """
 
     @property
@@ -40,15 +47,44 @@ class Decoder(Protocol):
     def basis_version(self) -> str:
         """Version of the basis reward heads that are loaded."""
 
-    async def candidates(self, conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet:
+    @property
+    def steering(self) -> frozenset[SteeringKind]:
+        """The kinds of steering that it can do; others raise ``GuidanceUnavailable``."""
+
+    @property
+    def speed(self) -> DecodingSpeed | None:
+        """How fast it decodes, as measured lately; None before anything was measured."""
+
+    async def candidates(
+        self,
+        conversation: Conversation,
+        n: int,
+        options: SamplingOptions,
+        *,
+        steering: Steering | None = None,
+        caller: Caller = ANYBODY,
+    ) -> CandidateSet:
         """Draw ``n`` completions of ``conversation`` with their basis rewards, from one prefill.
 
-        Candidate ``i`` depends on ``options.seed`` and ``i`` alone, so the first of many is the only one of one.
-        Cancelling the call frees its place in the queue.
+        Candidate ``i`` depends on ``options.seed`` and ``i`` alone (and on ``steering``), so the first of many is the
+        only one of one. Raises ``InvalidInput`` for coefficients of another length than K.
+        """
+
+    def stream(
+        self,
+        conversation: Conversation,
+        options: SamplingOptions,
+        *,
+        steering: Steering | None = None,
+        caller: Caller = ANYBODY,
+    ) -> AsyncGenerator[str | CandidateSet, None]:
+        """One completion as it is written: pieces of text, then the set that ``candidates`` with n=1 would return.
+
+        The pieces together are the candidate's text.
         """
 
     async def basis_rewards(
-        self, conversation: Conversation, responses: Sequence[str]
+        self, conversation: Conversation, responses: Sequence[str], *, caller: Caller = ANYBODY
     ) -> Float64[np.ndarray, "responses basis"]:
         """Basis rewards of texts written elsewhere, each averaged over the response's tokens."""
 
