@@ -1,46 +1,62 @@
-"""The embedded engine: a Llama or Qwen2 checkpoint decoded by attune's own torch loop, one request at a time.
+"""The embedded engine: a Llama or Qwen2 checkpoint decoded by attune's own torch loop, many requests together.
 
 Implements ``ports.Decoder``. Everything that computes, the tokenizer included, runs in the worker's thread; the event
 loop only waits. Where the basis has a trunk of its own, finished texts are read by it in a second pass; one with less
 context than the model reads the beginning of a long text. Knows no users.
 """
 
+import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import structlog
 import torch
 from jaxtyping import Float64
 
-from app.entities import Candidate, CandidateSet, Conversation, Message, SamplingOptions
-from app.errors import PromptTooLong, Unavailable
-from app.generation.decoding import Heads, decode
+from app.entities import (
+    ANYBODY,
+    Caller,
+    Candidate,
+    CandidateSet,
+    Conversation,
+    DecodingSpeed,
+    Message,
+    SamplingOptions,
+    Steering,
+    SteeringKind,
+)
+from app.errors import GuidanceUnavailable, InvalidInput, PromptTooLong, Unavailable
+from app.generation.drawing import Drawing
+from app.generation.guided import Guide
+from app.generation.hardware import dtype_of, usual_device, usual_threads
+from app.generation.heads import Heads
+from app.generation.kept import KeptCandidates
+from app.generation.observer import EngineObserver, Unobserved
+from app.generation.scheduler import Scheduler
 from app.generation.worker import Check, EngineWorker
 from app.rewards.artifact import BasisArtifact, check_model
 from app.rewards.language import LanguageModel, load_language_model
 from app.rewards.scorer import basis_rewards
 from app.rewards.trunk import Trunk
 from app.rewards.trunk_transformers import trunk_of
+from app.rewards.values import ValueHeads, check_values
+
+__all__ = ["TransformersEngine", "usual_threads"]
 
 log = structlog.get_logger("attune.engine")
 
 _LOADING_SECONDS = 3600.0
-_SMALL_HIDDEN = 1024
-_WARM_UP = SamplingOptions(max_tokens=4, temperature=1.0, top_p=0.9, seed=0)
+_SCORED_TOKENS = 64
+_WARM_UP = SamplingOptions(max_tokens=3, temperature=1.0, top_p=0.9, seed=0)
+_WARM_UP_SIZES = (1, 4, 16)
 
-
-def usual_threads(hidden: int, most: int) -> int:
-    """One processor thread for models up to ``hidden`` 1024, ``most`` for larger ones.
-
-    The products of a small model take less than a tenth of a millisecond. Splitting them gains little on an idle
-    machine, and on a busy one every step waits for threads that are not running: a hundred times slower, measured
-    with two threads on two busy cores.
-    """
-    return 1 if hidden <= _SMALL_HIDDEN else most
+OnText = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -50,12 +66,15 @@ class _Loaded:
     model: LanguageModel
     trunk: Trunk
     heads: Heads
+    guide: Guide | None
+    scheduler: Scheduler
 
 
 class TransformersEngine:
     """A language model with the heads of one basis, in this process.
 
-    ``requests``, ``tokens_generated``, ``seconds_decoding`` and ``queue_length`` count since the start.
+    ``requests`` and ``tokens_generated`` count since the start; so do ``tokens_discarded``, those of them that ended in
+    no candidate or in one that was dropped, and ``seconds_decoding``, the time spent in forward passes for them.
     """
 
     def __init__(
@@ -63,32 +82,44 @@ class TransformersEngine:
         model_directory: Path,
         artifact: BasisArtifact,
         *,
+        values: ValueHeads | None = None,
+        observer: EngineObserver | None = None,
         threads: int | None = None,
         queue_size: int = 32,
+        max_rows: int = 64,
+        prefix_tokens: int = 16_384,
         timeout_seconds: float = 60.0,
         cached_candidates: int = 256,
-        device: str = "cpu",
+        device: str = "auto",
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     ) -> None:
         """Prepare an engine; ``start`` loads it.
 
         Args:
             model_directory: The checkpoint that the basis was made for.
             artifact: The basis.
+            values: Value heads made for both; without them nothing can be steered.
+            observer: Told of what goes on, in the worker's thread.
             threads: Processor threads for one forward pass; None takes ``usual_threads``.
-            queue_size: Requests that may wait while one is decoded.
+            queue_size: Requests that may wait for room.
+            max_rows: Texts decoded together.
+            prefix_tokens: Tokens of prompts read lately to keep for those that begin alike.
             timeout_seconds: Deadline of one request, waiting included.
-            cached_candidates: Candidate sets kept for requests that repeat (same conversation, options and seed).
-            device: Where the model runs, as torch names it.
+            cached_candidates: Candidate sets kept for requests that repeat (same conversation, options and steering).
+            device: Where the model runs, as torch names it; "auto" takes a GPU if there is one.
+            dtype: Precision of weights and states; "auto" takes bfloat16 on a GPU and float32 elsewhere.
         """
-        self._directory, self._artifact = Path(model_directory), artifact
-        self._threads, self._device = threads, device
+        self._directory, self._artifact, self._values = Path(model_directory), artifact, values
+        self._observer: EngineObserver = observer or Unobserved()
+        self._threads, self._device, self._dtype = threads, device, dtype
+        self._max_rows, self._prefix_tokens = max_rows, prefix_tokens
         self._worker = EngineWorker(queue_size=queue_size, timeout_seconds=timeout_seconds)
-        self._kept: OrderedDict[tuple[Conversation, SamplingOptions], CandidateSet] = OrderedDict()
-        self._capacity = cached_candidates
+        self._kept = KeptCandidates(cached_candidates)
         self._loaded: _Loaded | None = None
+        self._seconds_scoring = 0.0
         self.requests = 0
         self.tokens_generated = 0
-        self.seconds_decoding = 0.0
+        self.tokens_discarded = 0
 
     @property
     def model(self) -> str:
@@ -101,16 +132,37 @@ class TransformersEngine:
         return self._artifact.basis.version
 
     @property
+    def steering(self) -> frozenset[SteeringKind]:
+        """Every kind where there are value heads, and none without them."""
+        return frozenset() if self._values is None else frozenset({"token", "block", "early_stopping"})
+
+    @property
+    def speed(self) -> DecodingSpeed | None:
+        """How fast it decodes, as measured lately; None before the model is loaded."""
+        return None if self._loaded is None else self._loaded.scheduler.times.speed
+
+    @property
     def queue_length(self) -> int:
         """Requests that wait."""
         return self._worker.queue_length
+
+    @property
+    def rows(self) -> int:
+        """Texts that are being decoded."""
+        return 0 if self._loaded is None else self._loaded.scheduler.rows
+
+    @property
+    def seconds_decoding(self) -> float:
+        """Seconds spent on candidates, reading them with the basis' own trunk included."""
+        return self._seconds_scoring + (0.0 if self._loaded is None else self._loaded.scheduler.seconds)
 
     async def start(self) -> None:
         """Load the model in the worker's thread and decode a few tokens, so that the first request is as fast as any.
 
         Raises:
             ArtifactError: If the checkpoint, or the basis' trunk, is missing or broken.
-            ArtifactIncompatible: If the basis was made for another model, or the architecture is not supported.
+            ArtifactIncompatible: If basis or value heads were made for another model, or the architecture is not
+                supported.
         """
         self._loaded = await self._worker.run(self._load, timeout_seconds=_LOADING_SECONDS)
 
@@ -122,73 +174,180 @@ class TransformersEngine:
         """Whether the model is loaded and warmed up, and its thread takes on work."""
         return self._loaded is not None and self._worker.accepting
 
-    async def candidates(self, conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet:
+    async def forget(self) -> None:
+        """Drop every text and prompt kept for reuse; nothing that is being decoded."""
+        self._kept.forget()
+        if self._loaded is not None:
+            prefixes = self._loaded.scheduler.prefixes
+            await self._worker.run(lambda _: prefixes.forget())
+
+    async def candidates(
+        self,
+        conversation: Conversation,
+        n: int,
+        options: SamplingOptions,
+        *,
+        steering: Steering | None = None,
+        caller: Caller = ANYBODY,
+    ) -> CandidateSet:
         """Draw ``n`` completions of ``conversation`` with their basis rewards, from one prefill.
 
-        Candidate i depends on the conversation, the options and i alone; what was drawn before is not drawn again,
-        unless the options tell that it is not ``cacheable``: then no text of it stays in memory. Where the basis has
-        a trunk of its own, rewards are of as much of a text as the trunk's context holds after the prompt.
+        Candidate i depends on the conversation, the options, the steering and i alone, except where early stopping
+        compares it with the others; what was drawn before is not drawn again, unless the options tell that it is not
+        ``cacheable``: then no text of it stays in memory. Where the basis has a trunk of its own, rewards are of as
+        much of a text as the trunk's context holds after the prompt.
 
         Raises:
             PromptTooLong: Before any decoding, if the prompt and ``options.max_tokens`` exceed the context, or the
                 prompt leaves no room for a response in that of the basis' own trunk.
+            InvalidInput: If the coefficients are not K finite numbers.
+            GuidanceUnavailable: If there are no value heads for the steering.
             EngineOverloaded: If the queue is full.
-            EngineTimeout: After the deadline.
+            EngineTimeout: After the engine's deadline or the caller's.
             NonFiniteReward: If the network yields values that are not finite.
             Unavailable: While the model is loading, or once the engine is closing.
         """
-        self.requests += 1
-        loaded = self._need_model()
-        known = self._recall(conversation, n, options)
-        if known is not None:
-            return known
+        return await self._draw(conversation, n, options, steering, caller, None)
 
-        def draw(check: Check) -> CandidateSet:
-            ids = self._fitting_prompt(loaded, conversation, options.max_tokens)
-            began = time.perf_counter()
-            drawn = decode(loaded.model, loaded.heads, ids, n, options, check=check)
-            if self._artifact.trunk is not None:
-                drawn = self._scored(loaded.trunk, conversation, drawn, check)
-            self.seconds_decoding += time.perf_counter() - began
-            return CandidateSet(tuple(drawn), len(ids), sum(one.tokens for one in drawn))
+    async def stream(
+        self,
+        conversation: Conversation,
+        options: SamplingOptions,
+        *,
+        steering: Steering | None = None,
+        caller: Caller = ANYBODY,
+    ) -> AsyncGenerator[str | CandidateSet, None]:
+        """One completion as it is written: pieces of text, then the set that ``candidates`` with n=1 would return.
 
-        drawn = await self._worker.run(draw)
-        self.tokens_generated += drawn.completion_tokens
-        self._keep(conversation, options, drawn)
-        return drawn
+        A piece comes as soon as nothing that follows can change it. Raises as ``candidates``.
+        """
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+        def on_text(piece: str) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        task = asyncio.create_task(self._draw(conversation, 1, options, steering, caller, on_text))
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            told = ""
+            while (piece := await pieces.get()) is not None:
+                told += piece
+                yield piece
+            drawn = await task
+            text = drawn.candidates[0].text
+            if len(text) > len(told):
+                yield text[len(told) :]
+            yield drawn
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
 
     async def basis_rewards(
-        self, conversation: Conversation, responses: Sequence[str]
+        self, conversation: Conversation, responses: Sequence[str], *, caller: Caller = ANYBODY
     ) -> Float64[np.ndarray, "responses basis"]:
         """Basis rewards of texts written elsewhere, each averaged over the response's tokens; none is truncated.
 
         Raises:
             PromptTooLong: If the conversation and a response exceed the context of what reads them.
             EngineOverloaded: If the queue is full.
-            EngineTimeout: After the deadline.
+            EngineTimeout: After the engine's deadline or the caller's.
             NonFiniteReward: If the network yields values that are not finite.
             Unavailable: While the model is loading, or once the engine is closing.
         """
         self.requests += 1
         trunk = self._need_model().trunk
         rows = [(conversation, response) for response in responses]
-        return await self._worker.run(lambda check: basis_rewards(trunk, self._artifact, rows, check=check))
+        work = partial(basis_rewards, trunk, self._artifact, rows)
+        return await self._worker.run(
+            lambda check: work(check=check), caller=caller, cost=float(_SCORED_TOKENS * max(1, len(rows)))
+        )
+
+    async def _draw(
+        self,
+        conversation: Conversation,
+        n: int,
+        options: SamplingOptions,
+        steering: Steering | None,
+        caller: Caller,
+        on_text: OnText | None,
+    ) -> CandidateSet:
+        self.requests += 1
+        loaded = self._need_model()
+        self._check_steering(steering)
+        known = self._kept.recall(conversation, n, options, steering) if options.cacheable else None
+        if known is not None:
+            return known
+
+        def prepare() -> Drawing:
+            ids = self._fitting_prompt(loaded, conversation, options.max_tokens)
+            make = partial(Drawing, ids, n, options, loaded.model.tokenizer)
+            return make(steering=steering, guide=loaded.guide, on_text=on_text)
+
+        rows = _rows(n, options, steering)
+        settle = partial(self._settle, loaded, conversation)
+        drawn = await self._worker.decode(
+            prepare, settle, rows=rows, caller=caller, cost=float(rows * options.max_tokens)
+        )
+        self._kept.keep(conversation, options, drawn, steering)
+        return drawn
+
+    def _settle(self, loaded: _Loaded, conversation: Conversation, drawing: Drawing, check: Check) -> CandidateSet:
+        """The set of a finished drawing, in the worker's thread."""
+        candidates = drawing.candidates()
+        if self._artifact.trunk is not None:
+            began = time.perf_counter()
+            candidates = self._scored(loaded.trunk, conversation, candidates, check)
+            self._seconds_scoring += time.perf_counter() - began
+        copies = drawing.n // drawing.distinct
+        self.tokens_generated += drawing.generated * copies
+        self.tokens_discarded += drawing.discarded * copies
+        self._observer.on_reward(np.stack([one.basis_rewards for one in candidates]))
+        return CandidateSet(
+            tuple(candidates),
+            len(drawing.prompt_ids),
+            drawing.generated * copies,
+            drawing.discarded * copies,
+            drawing.reused,
+        )
 
     def _load(self, check: Check) -> _Loaded:
         most = torch.get_num_threads()
         torch.set_num_threads(self._threads or 1)  # holds for the thread that calls it: the worker's
         check_model(self._artifact.manifest, self._directory)
-        model = load_language_model(self._directory, device=self._device)
+        if self._values is not None:
+            check_values(self._values, self._artifact, self._directory)
+        device = usual_device() if self._device == "auto" else self._device
+        model = load_language_model(self._directory, device=device, dtype=dtype_of(self._dtype, device))
         torch.set_num_threads(self._threads or usual_threads(model.network.shape.hidden, most))
         trunk = trunk_of(self._artifact, model)
         if trunk.context < model.context:
             effect = "basis rewards of a response that is too long for the trunk are those of its beginning"
             log.warning("short_trunk", trunk_context=trunk.context, model_context=model.context, effect=effect)
         heads = Heads.none(model) if self._artifact.trunk else Heads.on(model, self._artifact)
-        hello = (Message("user", "Hello"),)
-        drawn = decode(model, heads, model.tokenizer.prompt_ids(hello), 2, _WARM_UP, check=check)
-        self._scored(trunk, hello, drawn, check)
-        return _Loaded(model, trunk, heads)
+        guide = None if self._values is None else Guide(model, self._values)
+        scheduler = Scheduler(model, heads, guide=guide, max_rows=self._max_rows, prefix_tokens=self._prefix_tokens)
+        loaded = _Loaded(model, trunk, heads, guide, scheduler)
+        self._warm_up(loaded, check)
+        self._worker.decode_with(loaded.scheduler, self._max_rows)
+        return loaded
+
+    def _warm_up(self, loaded: _Loaded, check: Check) -> None:
+        """Run every kind of step once: kernels are chosen then, and the step times have a slope to begin with."""
+        conversation, scheduler, tokenizer = (Message("user", "Hello"),), loaded.scheduler, loaded.model.tokenizer
+        ids = tokenizer.prompt_ids(conversation)
+        drawings = [Drawing(ids, min(size, self._max_rows), _WARM_UP, tokenizer) for size in _WARM_UP_SIZES]
+        if loaded.guide is not None:
+            steering = Steering((0.1,) * loaded.guide.size, guidance="token", drop_below=0.01)
+            drawings.append(Drawing(ids, 2, _WARM_UP, tokenizer, steering=steering, guide=loaded.guide))
+        for drawing in drawings:
+            check()
+            scheduler.start(drawing)
+            while not drawing.finished:
+                scheduler.step()
+        self._scored(loaded.trunk, conversation, drawings[0].candidates(), check)
+        scheduler.prefixes.forget()
+        scheduler.seconds, scheduler.observer = 0.0, self._observer
 
     def _fitting_prompt(self, loaded: _Loaded, conversation: Conversation, max_tokens: int) -> list[int]:
         """The prompt's token ids; raises ``PromptTooLong`` unless model and trunk have room for a response to it."""
@@ -207,29 +366,31 @@ class TransformersEngine:
         """The candidates with the basis rewards that ``trunk`` gives to as much of their texts as it holds."""
         rows = [(conversation, one.text) for one in drawn]
         rewards = basis_rewards(trunk, self._artifact, rows, check=check, truncate=True)
-        return [replace(one, basis_rewards=row) for one, row in zip(drawn, rewards, strict=True)]
+        return [
+            one if one.finish_reason == "dropped" else replace(one, basis_rewards=row)
+            for one, row in zip(drawn, rewards, strict=True)
+        ]
 
     def _need_model(self) -> _Loaded:
         if self._loaded is None:
             raise Unavailable("The engine is still loading its model; try again when /readyz says so.")
         return self._loaded
 
-    def _recall(self, conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet | None:
-        """The first ``n`` of the candidates kept for this request, if there are as many."""
-        if not options.cacheable:
-            return None
-        kept = self._kept.get((conversation, options))
-        if kept is None or len(kept.candidates) < n:
-            return None
-        self._kept.move_to_end((conversation, options))
-        first = kept.candidates[:n]
-        return replace(kept, candidates=first, completion_tokens=sum(one.tokens for one in first))
-
-    def _keep(self, conversation: Conversation, options: SamplingOptions, drawn: CandidateSet) -> None:
-        """Keep what may be asked for again, and forget what was used longest ago."""
-        if not options.cacheable:
+    def _check_steering(self, steering: Steering | None) -> None:
+        if steering is None:
             return
-        self._kept[conversation, options] = drawn
-        self._kept.move_to_end((conversation, options))
-        while len(self._kept) > self._capacity:
-            self._kept.popitem(last=False)
+        for kind in sorted(steering.kinds - self.steering):
+            raise GuidanceUnavailable(kind)
+        size = len(self._artifact.basis.axes)
+        if len(steering.coefficients) != size or not np.isfinite(steering.coefficients).all():
+            raise InvalidInput(
+                f"Steering has {len(steering.coefficients)} coefficients; send {size} finite numbers, one for each "
+                f"basis reward of {self.basis_version}.",
+                field="steering.coefficients",
+            )
+
+
+def _rows(n: int, options: SamplingOptions, steering: Steering | None) -> int:
+    """Rows of the running batch that a request takes, before anything of it is known to be without effect."""
+    blocks = steering is not None and steering.guidance == "block" and steering.strength != 0
+    return 1 if options.temperature == 0 else n * (steering.continuations if steering is not None and blocks else 1)

@@ -47,20 +47,21 @@ class ChatTokenizer:
 
     def prompt_ids(self, conversation: Conversation) -> list[int]:
         """Token ids of the conversation up to and including the mark that opens the assistant's turn."""
-        messages = [{"role": one.role, "content": self._defused(one.content)} for one in conversation]
+        messages = [{"role": one.role, "content": self.defused(one.content)} for one in conversation]
         text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return self._ids(text)
 
     def response_ids(self, text: str) -> list[int]:
         """Token ids of a response within its turn, without the end mark; surrounding blanks do not count."""
-        return self._ids(self._defused(text.strip()))
+        return self._ids(self.defused(text.strip()))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of response tokens, exactly as generated."""
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def _defused(self, text: str) -> str:
+    def defused(self, text: str) -> str:
+        """The text with its special tokens broken up, as it is read in prompts and responses."""
         return defused(text, self._marks)
 
     def _ids(self, text: str) -> list[int]:

@@ -14,9 +14,9 @@ from torch import Tensor
 from app.entities import Conversation
 from app.errors import NonFiniteReward, PromptTooLong
 from app.rewards.artifact import BasisArtifact
+from app.rewards.attention import KeyValues
 from app.rewards.checkpoint import checkpoint_sha256
 from app.rewards.language import LanguageModel
-from app.rewards.network import KeyValues
 from app.rewards.trunk import RESPONSE_MEAN, Row, Trunk, proceed
 
 _Ids = tuple[int, ...]

@@ -25,8 +25,10 @@ TEMPLATE = (
 )
 
 
-def write_tiny_model(directory: Path, architecture: Literal["llama", "qwen2"] = "llama", seed: int = 5) -> Path:
-    """Write a checkpoint that generates random printable text; returns ``directory``."""
+def write_tiny_model(
+    directory: Path, architecture: Literal["llama", "qwen2"] = "llama", seed: int = 5, **other_sizes: int
+) -> Path:
+    """Write a checkpoint that generates random printable text, of other sizes if asked; returns ``directory``."""
     sizes = {
         "vocab_size": len(SPECIAL) + 256,
         "hidden_size": 32,
@@ -39,6 +41,7 @@ def write_tiny_model(directory: Path, architecture: Literal["llama", "qwen2"] = 
         "eos_token_id": 2,
         "pad_token_id": 0,
         "tie_word_embeddings": False,
+        **other_sizes,
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

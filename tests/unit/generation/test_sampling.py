@@ -84,3 +84,21 @@ def test_candidates_and_seeds_have_different_uniforms() -> None:
 
 def test_a_negative_seed_is_a_seed() -> None:
     assert torch.equal(draw_uniforms(-1, 1, 2), draw_uniforms(2**64 - 1, 1, 2))
+
+
+def test_a_row_that_is_not_finite_harms_no_other() -> None:
+    logits, uniforms = torch.randn(2, 6), torch.rand(2, 2, dtype=torch.float64)
+    sound = choose_tokens(logits, uniforms, temperature=1.0, top_p=0.9)
+    broken = choose_tokens(torch.stack([logits[0], torch.full((6,), torch.nan)]), uniforms, temperature=1.0, top_p=0.9)
+    assert broken[0] == sound[0]
+    assert 0 <= int(broken[1]) < 6
+
+
+def test_every_row_has_its_own_temperature_and_nucleus() -> None:
+    logits, uniforms = torch.randn(3, 50), draw_uniforms(4, 3, 1)[:, 0]
+    temperature, top_p = [0.0, 0.7, 1.3], [1.0, 0.5, 0.9]
+    together = choose_tokens(
+        logits, uniforms, temperature=torch.tensor(temperature), top_p=torch.tensor(top_p, dtype=torch.float64)
+    )
+    alone = [choose_tokens(logits[[i]], uniforms[[i]], temperature=temperature[i], top_p=top_p[i]) for i in range(3)]
+    assert together.tolist() == torch.cat(alone).tolist()

@@ -75,7 +75,7 @@ async def test_a_request_that_cannot_be_repeated_is_not_kept(engine: Transformer
     again = await engine.candidates(QUESTION, 1, once)
     assert again.candidates[0].text == first.candidates[0].text
     assert engine.tokens_generated == 2 * first.completion_tokens
-    assert not engine._kept
+    assert not len(engine._kept)
 
 
 async def test_nothing_is_kept_when_the_cache_has_no_room(checkpoint: Path, basis: BasisArtifact) -> None:

@@ -77,14 +77,13 @@ def test_a_prompt_read_in_chunks_ends_with_the_same_state(
     torch.testing.assert_close(chunked, whole, atol=TOLERANCE, rtol=0)
 
 
-def test_a_moved_row_continues_as_the_row_it_was_moved_from(model: LanguageModel) -> None:
-    tokens, network = _tokens(3, 6), model.network
-    moved, kept = network.new_cache(3, 6), network.new_cache(3, 6)
-    network.forward(tokens[:, :5], moved)
-    network.forward(tokens[:, :5], kept)
-    moved.move_row(2, 0)
-    states = network.forward(tokens[[2], 5:], moved)
-    torch.testing.assert_close(states[0], network.forward(tokens[:, 5:], kept)[2], atol=TOLERANCE, rtol=0)
+def test_a_prompt_read_on_from_a_copy_of_its_beginning_ends_with_the_same_state(model: LanguageModel) -> None:
+    prompt, network = _tokens(1, 40), model.network
+    cache, whole = network.prefill(prompt)
+    longer, _ = network.prefill(_tokens(1, 40))
+    _, resumed = network.prefill(prompt[:, 25:], cache=longer.beginning(25, 40))
+    torch.testing.assert_close(resumed, whole, atol=TOLERANCE, rtol=0)
+    assert cache.length == 40
 
 
 @pytest.mark.parametrize(
