@@ -1,13 +1,16 @@
 """``attune basis``: learn basis rewards and the population prior from comparisons."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.commands.progress import steps
+from app.commands.progress import Steps, steps
 
 if TYPE_CHECKING:
+    from app.entities import Conversation
+    from app.rewards.values import ValueHeads
     from app.training.dataset import ComparisonData
 
 Method = Literal["variational", "uniform", "pref", "lore", "p-rm"]
@@ -20,6 +23,8 @@ MODEL = Annotated[Path, typer.Option(help="Checkpoint of the language model.")]
 RANK = Annotated[int, typer.Option(min=1, max=64, help="K, the number of basis rewards.")]
 SEED = Annotated[int, typer.Option(help="Seeds splits, initialisation and bootstrap.")]
 THREADS = Annotated[int, typer.Option(min=1, help="Processor threads.")]
+RESPONSES = Annotated[int, typer.Option(min=1, max=64, help="Responses that the model writes to each prompt.")]
+MAX_TOKENS = Annotated[int, typer.Option(min=2, help="Where the responses that value heads learn from are cut.")]
 
 
 @app.command()
@@ -43,6 +48,9 @@ def fit(
         Path | None, typer.Option(help="Keep the texts' features here, for --resume and later runs.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted run with the same options was.")] = False,
+    value_heads: Annotated[
+        bool, typer.Option("--value-heads", help="Learn value heads as well, from answers to the same prompts.")
+    ] = False,
     skip_invalid: Annotated[bool, typer.Option(help="Leave malformed lines out instead of stopping.")] = False,
     seed: SEED = 0,
     threads: THREADS = 2,
@@ -74,6 +82,9 @@ def fit(
             seed=seed,
             progress=progress,
         )
+        if value_heads:
+            prompts = list(dict.fromkeys(prompt for prompt, _ in comparisons.rows))
+            _fit_values(out, model, prompts, responses=4, max_tokens=128, rank=32, seed=seed, progress=progress)
     checkpoint.unlink(missing_ok=True)
     for warning in artifact.manifest["provenance"]["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
@@ -117,10 +128,11 @@ def bundle(
     rank: RANK = 10,
     people: Annotated[int, typer.Option(min=20, help="Simulated people.")] = 3000,
     prompts: Annotated[int, typer.Option(min=20, help="Prompts that the model answers for the comparisons.")] = 500,
+    value_prompts: Annotated[int, typer.Option(min=0, help="Prompts that value heads learn from; 0 for none.")] = 4000,
     seed: SEED = 5,
     threads: THREADS = 2,
 ) -> None:
-    """Make the bundled basis and score the bundled question pool on it.
+    """Make the bundled basis with its value heads, and score the bundled question pool on it.
 
     Example: attune basis bundle --data data
     """
@@ -131,5 +143,97 @@ def bundle(
     recipe = BundleRecipe(rank=rank, people=people, prompts=prompts, seed=seed)
     with typer.progressbar(length=prompts, label="prompts") as bar:
         artifact, pairs = bundle_basis(data, model, out, recipe, lambda: bar.update(1))
+    if value_prompts:
+        with steps() as progress:
+            _fit_values(
+                out / "basis",
+                model,
+                _collected(data, value_prompts, seed),
+                responses=4,
+                max_tokens=128,
+                rank=32,
+                seed=seed,
+                progress=progress,
+            )
     typer.echo((out / "basis/CARD.md").read_text())
     typer.echo(f"Basis {artifact.basis.version}; the pool has {pairs} pairs.")
+
+
+@app.command()
+def values(
+    basis: Annotated[Path, typer.Option(help="Basis artifact that gets the value heads.")] = BUNDLED / "basis",
+    model: MODEL = BUNDLED / "model",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that holds the text collections, for their prompts.")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Prompts to answer instead, one a line.")] = None,
+    count: Annotated[int, typer.Option(min=20, help="Most prompts to answer.")] = 4000,
+    responses: RESPONSES = 4,
+    max_tokens: MAX_TOKENS = 128,
+    rank: Annotated[int, typer.Option(min=1, max=256, help="Of the heads for next tokens.")] = 32,
+    seed: SEED = 5,
+    threads: THREADS = 1,
+) -> None:
+    """Add value heads to a basis: what beginnings promise and next tokens add, for guidance and early stopping.
+
+    Example: attune basis values --basis bases/mine --model models/mine --prompts prompts.txt
+    """
+    from app.training.threads import use_threads
+
+    if (data is None) == (prompts is None):
+        raise typer.BadParameter("name either a folder of collections or a file of prompts.", param_hint="--prompts")
+    use_threads(threads)
+    conversations = _listed(prompts, count) if prompts is not None else _collected(data or Path(), count, seed)
+    with steps() as progress:
+        fitted = _fit_values(
+            basis,
+            model,
+            conversations,
+            responses=responses,
+            max_tokens=max_tokens,
+            rank=rank,
+            seed=seed,
+            progress=progress,
+        )
+    typer.echo((basis / "values/CARD.md").read_text())
+    typer.echo(f"Value heads {fitted.manifest['version']} written to {basis / 'values'}.")
+
+
+def _fit_values(
+    basis: Path,
+    model: Path,
+    prompts: "Sequence[Conversation]",
+    *,
+    responses: int,
+    max_tokens: int,
+    rank: int,
+    seed: int,
+    progress: Steps,
+) -> "ValueHeads":
+    """Learn value heads and add them to the basis."""
+    from app.training.values.actions import ActionSettings
+    from app.training.values.fit import ValueRecipe, fit_value_heads
+
+    recipe = ValueRecipe(responses, max_tokens, seed, ActionSettings(rank=rank))
+    return fit_value_heads(basis, model, prompts, recipe, progress=progress)
+
+
+def _listed(path: Path, count: int) -> "list[Conversation]":
+    """The first prompts of a file, as conversations of one turn."""
+    from app.errors import InvalidInput
+    from app.training.bundle import user
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read ({error.strerror}); name a file of prompts, one a line.") from error
+    return [user(line.strip()) for line in lines if line.strip()][:count]
+
+
+def _collected(data: Path, count: int, seed: int) -> "list[Conversation]":
+    """Prompts of the training split of the text collections."""
+    import numpy as np
+
+    from app.training.bundle import generation_prompts, user
+
+    return [user(text) for text in generation_prompts(data, count, np.random.default_rng([seed, 1]))]

@@ -21,8 +21,9 @@ from app.preferences.answers import ResponseModel
 from app.preferences.belief import Prior
 from app.preferences.certainty import CertaintyCurve
 from app.preferences.priors.load import load_prior
-from app.rewards.checkpoint import checkpoint_sha256, copy_checkpoint
+from app.rewards.checkpoint import checkpoint_sha256, copy_checkpoint, tokenizer_sha256
 from app.rewards.files import (
+    MANIFEST,
     parse_tensors,
     read_checked,
     read_manifest,
@@ -36,6 +37,7 @@ from app.rewards.trunk import POOLINGS, RESPONSE_MEAN
 FORMAT = 2
 TENSORS = "basis.safetensors"
 TRUNK = "trunk"
+VALUES = "values"
 _PRIOR = "prior."
 _REMEDY = "write the basis again with 'attune basis fit' or restore it from its source"
 _EXPECTED: dict[str, tuple[type[np.generic], int]] = {
@@ -110,7 +112,7 @@ def save_basis(
     """Write a basis artifact and return it as ``load_basis`` reads it back.
 
     Args:
-        directory: Created if needed; an artifact in it is replaced, with its trunk.
+        directory: Created if needed; an artifact in it is replaced, with its trunk and value heads of another basis.
         model_name: Name of the language model, as ``/v1/models`` lists it.
         model_directory: Its checkpoint; the basis is refused for any other weights.
         heads: Reward directions in the hidden space.
@@ -131,7 +133,11 @@ def save_basis(
     """
     tensors = _tensors(heads, offset, prior, certainty_curve, reference, candidate_sets)
     described = {
-        "model": {"name": model_name, "sha256": model_sha256(model_directory)},
+        "model": {
+            "name": model_name,
+            "sha256": model_sha256(model_directory),
+            "tokenizer_sha256": tokenizer_sha256(model_directory),
+        },
         "pooling": pooling,
         "axes": [asdict(axis) for axis in axes],
         "prior": {"family": prior.family},
@@ -158,18 +164,37 @@ def model_sha256(model_directory: Path) -> str:
 
 
 def check_model(manifest: Mapping[str, Any], model_directory: Path) -> None:
-    """Refuse a basis that was learned on other weights than those in ``model_directory``.
+    """Refuse a basis that was learned on other weights, another tokenizer or another hidden size.
+
+    Artifacts from before tokenizers were recorded are not checked for theirs.
 
     Raises:
-        ArtifactError: If there are no weights.
+        ArtifactError: If there are no weights, or no tokenizer although one is on record.
         ArtifactIncompatible: If they are not the ones that the manifest names.
     """
-    found, expected = model_sha256(model_directory), manifest["model"]["sha256"]
-    if found != expected:
-        raise ArtifactIncompatible(
-            f"Basis {manifest['version']} was made for model '{manifest['model']['name']}' ({expected[:12]}), but "
-            f"{model_directory} holds {found[:12]}; use that model or fit a basis for this one."
-        )
+    model, directory = manifest["model"], Path(model_directory)
+    pairs = {"weights": (model["sha256"][:12], model_sha256(directory)[:12])}
+    if "tokenizer_sha256" in model:
+        pairs["tokenizer"] = (model["tokenizer_sha256"][:12], tokenizer_sha256(directory)[:12])
+    hidden = _hidden_size(directory)
+    if manifest["trunk"] is None and hidden is not None:
+        pairs["hidden size"] = (str(manifest["hidden_size"]), str(hidden))
+    for name, (expected, found) in pairs.items():
+        if expected != found:
+            raise ArtifactIncompatible(
+                f"Basis {manifest['version']} was made for model '{model['name']}' with {name} {expected}, but "
+                f"{model_directory} holds {found}; use that model or fit a basis for this one."
+            )
+
+
+def _hidden_size(model_directory: Path) -> int | None:
+    """What the checkpoint's configuration says, if it does."""
+    path = model_directory / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("hidden_size")
+    except (OSError, ValueError, AttributeError):
+        return None  # whoever loads the model tells what is wrong with it
+    return found if isinstance(found, int) else None
 
 
 def check_trunk(artifact: BasisArtifact) -> None:
@@ -220,9 +245,22 @@ def _write(
         "K": int(tensors["heads"].shape[0]),
         "files": {TENSORS: write_tensors(directory / TENSORS, tensors)},
     }
-    write_manifest(directory, {**manifest, "version": _version(manifest)})
+    version = _version(manifest)
+    _drop_values_of_others(directory / VALUES, version)
+    write_manifest(directory, {**manifest, "version": version})
     if trunk is None and (directory / TRUNK).is_dir():
         shutil.rmtree(directory / TRUNK)
+
+
+def _drop_values_of_others(values: Path, version: str) -> None:
+    """Remove value heads of a basis that is being replaced; those of the same one stay."""
+    if (values / MANIFEST).is_file():
+        try:
+            kept = json.loads((values / MANIFEST).read_text(encoding="utf-8"))["basis_version"] == version
+        except (OSError, ValueError, KeyError, TypeError):
+            kept = False
+        if not kept:
+            shutil.rmtree(values)
 
 
 def _keep_trunk(source: Path, target: Path) -> dict[str, str]:

@@ -34,6 +34,7 @@ CONTENT: dict[str, Any] = {
 def model_directory(tmp_path: Path) -> Path:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
     return tmp_path / "model"
 
 
@@ -281,3 +282,44 @@ def test_a_change_in_any_shard_of_a_model_is_noticed(tmp_path: Path, model_direc
 def test_a_model_directory_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"No model\.safetensors"):
         _save(tmp_path / "basis", tmp_path)
+
+
+def test_a_basis_is_refused_for_another_tokenizer(tmp_path: Path, model_directory: Path) -> None:
+    artifact = _save(tmp_path / "basis", model_directory)
+    (model_directory / "tokenizer.json").write_text('{"version": "other"}')
+    with pytest.raises(ArtifactIncompatible, match="with tokenizer"):
+        check_model(artifact.manifest, model_directory)
+
+
+@pytest.mark.parametrize("place", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_basis_is_refused_for_another_chat_template(tmp_path: Path, model_directory: Path, place: str) -> None:
+    artifact = _save(tmp_path / "basis", model_directory)
+    (model_directory / place).write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    with pytest.raises(ArtifactIncompatible, match="with tokenizer"):
+        check_model(artifact.manifest, model_directory)
+
+
+def test_settings_of_the_tokenizer_other_than_the_template_do_not_matter(tmp_path: Path, model_directory: Path) -> None:
+    artifact = _save(tmp_path / "basis", model_directory)
+    (model_directory / "tokenizer_config.json").write_text(json.dumps({"padding_side": "left"}))
+    check_model(artifact.manifest, model_directory)
+
+
+def test_a_basis_that_recorded_no_tokenizer_is_accepted(tmp_path: Path, model_directory: Path) -> None:
+    manifest = _save(tmp_path / "basis", model_directory).manifest
+    older = {**manifest, "model": {key: value for key, value in manifest["model"].items() if key != "tokenizer_sha256"}}
+    (model_directory / "tokenizer.json").write_text('{"version": "other"}')
+    check_model(older, model_directory)
+
+
+def test_a_basis_is_refused_for_a_model_of_another_hidden_size(tmp_path: Path, model_directory: Path) -> None:
+    manifest = _save(tmp_path / "basis", model_directory).manifest
+    (model_directory / "config.json").write_text(json.dumps({"hidden_size": 4}))
+    with pytest.raises(ArtifactIncompatible, match="hidden size 3"):
+        check_model(manifest, model_directory)
+
+
+def test_a_model_directory_without_a_tokenizer_is_refused(tmp_path: Path, model_directory: Path) -> None:
+    (model_directory / "tokenizer.json").unlink()
+    with pytest.raises(ArtifactError, match=r"No tokenizer\.json"):
+        _save(tmp_path / "basis", model_directory)
