@@ -1,4 +1,5 @@
-# Two images from one file: `--target api` has no torch (it migrates); `--target service` runs the engine in process.
+# Two images from one file. `--target api`: no torch; it migrates, and serves with its engine elsewhere.
+# `--target engine`: torch; it is the inference server, and can serve with the engine in its own process too.
 FROM python:3.12-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN useradd --system --uid 10001 --create-home attune && install -d -o attune /srv/attune/.attune
@@ -10,12 +11,13 @@ COPY app ./app
 FROM base AS api
 RUN pip install --editable .
 USER attune
-ENTRYPOINT ["attune"]
-CMD ["--help"]
-
-FROM base AS service
-RUN pip install torch==2.13.0 && pip install --editable '.[engine]'
-USER attune
 EXPOSE 8000
 ENTRYPOINT ["attune"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]
+
+FROM base AS engine
+RUN pip install torch==2.13.0 && pip install --editable '.[engine]'
+USER attune
+EXPOSE 8001
+ENTRYPOINT ["attune"]
+CMD ["engine", "--host", "0.0.0.0", "--port", "8001"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands import basis, demo, evaluate, model, pool
+from app.commands import basis, demo, engine, evaluate, model, pool
 from app.config import Settings, load_settings
 from app.errors import AttuneError
 
@@ -18,6 +18,7 @@ cli = typer.Typer(
 )
 cli.command()(demo.demo)
 cli.add_typer(basis.app, name="basis")
+cli.add_typer(engine.app, name="engine")
 cli.add_typer(evaluate.app, name="evaluate")
 cli.add_typer(model.app, name="model")
 cli.add_typer(pool.app, name="pool")

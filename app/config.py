@@ -7,12 +7,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
 
 PREFIX = "ATTUNE_"
+ENGINE_PORT = 8001
 TEST_PREFIX = "ATTUNE_TEST_"  # settings of the test suite, which a service started from the same shell may see
 BUNDLED = Path(__file__).parent / "bundled"
 EMBEDDED_DATABASE = Path(".attune") / "attune.db"
@@ -23,8 +24,9 @@ class EngineSettings(BaseModel):
 
     At most ``queue_size`` requests wait; up to ``max_rows`` candidates are decoded together, and ``prefix_tokens`` of
     prompts read lately are kept for those that begin alike. ``token`` guards the engine's own HTTP API. ``upstream_…``
-    name the OpenAI-compatible server that generates for the ``openai`` backend; ``vllm`` are arguments of vLLM's engine
-    as a JSON object. ``scripted_…`` are for load tests: seconds a request and a token take, and the share that fails.
+    name the OpenAI-compatible server that generates for the ``openai`` backend, whether it is asked for all candidates
+    of a call at once, and the exported checkpoint that it serves, if any; ``vllm`` are arguments of vLLM's engine as a
+    JSON object. ``scripted_…`` are for load tests: seconds a request and a token take, and the share that fails.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +47,8 @@ class EngineSettings(BaseModel):
     upstream_url: str | None = None
     upstream_model: str | None = None
     upstream_key: SecretStr | None = None
+    upstream_one_request: bool = False
+    upstream_exported: Path | None = None
     vllm: dict[str, Any] = {}
     scripted_seconds: float = Field(default=0.0, ge=0, le=600)
     scripted_token_seconds: float = Field(default=0.0, ge=0, le=10)
@@ -103,6 +107,14 @@ class Settings(BaseSettings):
     preferences: PreferenceSettings = PreferenceSettings()
     questions: QuestionSettings = QuestionSettings()
 
+    @field_validator("engine_url")
+    @classmethod
+    def _http_address(cls, url: str | None) -> str | None:
+        scheme, _, rest = (url or "").partition("://")
+        if url is not None and (scheme not in {"http", "https"} or not rest.strip("/")):
+            raise ValueError("must look like http://engine:8001")
+        return url
+
     @property
     def embedded(self) -> bool:
         """Whether the service keeps its own SQLite file, and migrates it itself."""
@@ -119,6 +131,11 @@ class Settings(BaseSettings):
     def token(self) -> str | None:
         """The bearer token that callers must send; None where anybody may call."""
         return self.auth.token.get_secret_value() if self.auth.token and self.auth_required else None
+
+    @property
+    def engine_token(self) -> str | None:
+        """The bearer token of the engine's own HTTP API; None where anybody on this machine may call."""
+        return self.engine.token.get_secret_value() if self.engine.token else None
 
     @property
     def auth_required(self) -> bool:
@@ -145,6 +162,22 @@ def load_settings(*, needs_token: bool = True, **overrides: object) -> Settings:
         raise ConfigurationError(_explain(error)) from None
     if needs_token:
         _check_auth(settings)
+    return settings
+
+
+def load_engine_settings(**overrides: object) -> Settings:
+    """The settings of a process that is only an engine; raises ``ConfigurationError`` with the remedy.
+
+    Its port is 8001 unless one is chosen, and without a token of its own it listens on a loopback host alone.
+    """
+    settings = load_settings(needs_token=False, **overrides)
+    if "port" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"port": ENGINE_PORT})
+    if settings.engine.token is None and not _is_loopback(settings.host):
+        raise ConfigurationError(
+            f"An engine that listens on '{settings.host}' needs a token; set {PREFIX}ENGINE__TOKEN to a secret of at "
+            f"least 16 characters, for example the output of 'openssl rand -hex 32', or listen on 127.0.0.1."
+        )
     return settings
 
 

@@ -1,8 +1,9 @@
-"""Builds the engine that the settings name, with the basis and the question pool that belong to it.
+"""Opens the engine that the settings name, here or in another process, with the basis and question pool it belongs to.
 
-The engines' own modules are imported only when chosen: the scripted one starts on a machine without torch.
+A process whose engine runs elsewhere needs no torch: basis and pool are read with numpy alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -10,10 +11,11 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float64
 
-from app.api.metrics import EngineCounters
+from app.backends import open_decoder
 from app.config import EngineSettings
-from app.entities import Axis, Basis, CandidatePair, Message, QuestionPool, SamplingOptions
-from app.errors import ConfigurationError
+from app.entities import Axis, Basis, CandidatePair, FrontierPoint, Message, QuestionPool, SamplingOptions
+from app.generation.observer import Unobserved
+from app.http.engine_metrics import EngineCounters
 from app.ports import Decoder
 from app.preferences.answers import ResponseModel
 from app.preferences.certainty import CertaintyCurve
@@ -30,14 +32,12 @@ SCRIPTED_TOPICS = {
     "people": ("How do I thank a neighbour?", "How do I comfort a friend?", "How do I meet new people?"),
 }
 SCRIPTED_RESPONSES = 5
-ENGINE_LIBRARIES = frozenset({"torch", "transformers", "tokenizers"})
+SCRIPTED = "scripted"
+"""Version of the basis that the scripted engine pretends to have."""
 
 
 class Engine(Decoder, EngineCounters, Protocol):
-    """A decoder with a beginning, an end and counters."""
-
-    async def start(self) -> None:
-        """Load everything; raises ``ArtifactError``."""
+    """A decoder with an end and counters."""
 
     async def close(self) -> None:
         """Finish what runs, then stop."""
@@ -49,6 +49,7 @@ class ActiveBasis:
 
     basis: Basis
     pool: QuestionPool
+    frontier: Sequence[FrontierPoint] = ()
 
     @cached_property
     def index(self) -> PoolIndex:
@@ -60,71 +61,61 @@ class ActiveBasis:
         _ = self.index, self.pool.rows, self.pool.prompt_rows, self.pool.topics
 
 
-async def open_engine(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
-    """The engine, started, and its basis.
+async def open_engine(settings: EngineSettings, url: str | None = None) -> tuple[Engine, ActiveBasis]:
+    """The engine, started, and its basis; with ``url``, the engine that runs there.
 
-    Raises ``ArtifactError`` where they do not fit together, ``ConfigurationError`` where a library is missing.
+    Raises ``ArtifactError`` where they do not fit together, ``ConfigurationError`` where a library is missing,
+    ``EngineUnreachable`` where nobody answers at ``url``.
     """
-    if settings.backend == "scripted":
-        return await _open_scripted(settings)
+    active = None if settings.backend == "scripted" else load_active(settings)
+    version = SCRIPTED if active is None else active.basis.version
+    engine = await (_open_here(settings) if url is None else _connect(settings, url, version))
     try:
-        return await _open_transformers(settings)
-    except ImportError as error:
-        library = _missing_library(error)
-        if library is None:
-            raise
-        raise ConfigurationError(
-            f"The engine needs {library}, which cannot be imported here; run \"pip install 'attune[engine]'\", or set "
-            f"ATTUNE_ENGINE__BACKEND=scripted to try the API without a model."
-        ) from error
+        return engine, active or await scripted_basis(engine)
+    except BaseException:
+        await engine.close()
+        raise
 
 
-def _missing_library(error: BaseException | None) -> str | None:
-    """The engine's library that an import failed for, also where another library reports it in its own words."""
-    while error is not None:
-        name = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
-        if name in ENGINE_LIBRARIES:
-            return name
-        error = error.__cause__
-    return None
-
-
-async def _open_transformers(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
-    from app.generation.transformers_engine import TransformersEngine
+def load_active(settings: EngineSettings) -> ActiveBasis:
+    """Basis, question pool and measured frontier from their files; needs no torch."""
     from app.rewards.artifact import load_basis
     from app.rewards.pool import load_pool
+    from app.rewards.values import load_values, values_directory
 
-    artifact = load_basis(settings.basis)
-    active = ActiveBasis(artifact.basis, load_pool(settings.pool, artifact.basis))
-    engine = TransformersEngine(
-        settings.model,
-        artifact,
-        threads=settings.threads,
-        queue_size=settings.queue_size,
-        timeout_seconds=settings.timeout_seconds,
-        cached_candidates=settings.cached_candidates,
+    basis = load_basis(settings.basis).basis
+    values = values_directory(settings.basis)
+    return ActiveBasis(
+        basis, load_pool(settings.pool, basis), () if values is None else tuple(load_values(values).frontier)
     )
+
+
+async def _open_here(settings: EngineSettings) -> Engine:
+    return (await open_decoder(settings, Unobserved())).engine
+
+
+async def _connect(settings: EngineSettings, url: str, basis_version: str) -> Engine:
+    from app.generation.remote_engine import RemoteEngine
+
+    token = settings.token.get_secret_value() if settings.token else None
+    engine = RemoteEngine(url, basis_version, token=token, timeout_seconds=settings.timeout_seconds)
     try:
         await engine.start()
     except BaseException:
         await engine.close()
         raise
-    return engine, active
-
-
-async def _open_scripted(settings: EngineSettings) -> tuple[Engine, ActiveBasis]:
-    from app.generation.scripted import ScriptedEngine
-
-    engine = ScriptedEngine(
-        size=len(SCRIPTED_AXES), queue_size=settings.queue_size, timeout_seconds=settings.timeout_seconds
-    )
-    await engine.start()
-    return engine, await scripted_basis(engine)
+    return engine
 
 
 async def scripted_basis(decoder: Decoder) -> ActiveBasis:
-    """A basis and a pool for the scripted engine: responses drawn by it, with the rewards that it gives them."""
-    pool, sets = await _scripted_pool(decoder)
+    """A basis and a pool for the scripted engine: responses as it draws them, with the rewards that it gives them.
+
+    Drawn by another one, since ``decoder`` may have been told to be slow, or to fail.
+    """
+    from app.generation.scripted import ScriptedEngine
+
+    drawing = ScriptedEngine(size=len(SCRIPTED_AXES), basis_version=decoder.basis_version)
+    pool, sets = await _scripted_pool(drawing)
     size = pool.differences.shape[1]
     basis = Basis(
         version=decoder.basis_version,

@@ -10,14 +10,14 @@ from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
-from app.api import error_handlers
 from app.api.dependencies import ReadinessCheck, Services
 from app.api.metrics import Metrics
-from app.api.middleware import BearerToken, BodyLimit, RequestContext
 from app.api.routers import comparisons, generations, openai, operations, preferences, questionnaires, users
 from app.config import QuestionSettings, Settings
 from app.engines import ActiveBasis, Engine, open_engine
 from app.errors import ArtifactIncompatible, AttuneError, ConfigurationError, StorageUnavailable, Unavailable
+from app.http import error_handlers
+from app.http.middleware import BearerToken, BodyLimit, RequestContext
 from app.services.adjust_preferences import AdjustPreferences
 from app.services.answer_question import AnswerQuestion
 from app.services.continue_questionnaire import ContinueQuestionnaire
@@ -38,6 +38,7 @@ from app.services.record_comparisons import RecordComparisons
 from app.services.reset_preferences import ResetPreferences
 from app.services.respond import Respond
 from app.services.start_questionnaire import StartQuestionnaire
+from app.services.stream_response import StreamResponse
 from app.storage.database import Database
 from app.storage.migrations import current_revision, newest_revision, upgrade
 
@@ -81,7 +82,7 @@ def _lifespan(settings: Settings) -> Lifespan:
                 database = Database(settings.database)
                 stack.push_async_callback(database.close)
                 await _prepare(database, embedded=settings.embedded)
-                engine, active = await open_engine(settings.engine)
+                engine, active = await open_engine(settings.engine, settings.engine_url)
                 stack.push_async_callback(engine.close)
                 _check_fit(engine, active)
                 active.prepare()
@@ -122,11 +123,12 @@ def build_services(database: Database, engine: Engine, active: ActiveBasis, sett
     asking = next_questions(engine, active, settings.questions, rng)
     following = ContinueQuestionnaire(begin, estimator, estimate, asking)
     belief = PersonalBelief(active, estimate)
+    respond = Respond(belief, engine, clock, rng)
     return Services(
         model=engine.model,
         put_user=PutUser(begin, clock),
         get_user=GetUser(begin),
-        delete_user=DeleteUser(begin, clock),
+        delete_user=DeleteUser(begin, clock, engine),
         export_user=ExportUser(begin, estimate),
         estimate_preferences=estimate,
         adjust_preferences=AdjustPreferences(begin, estimator, estimate, clock),
@@ -137,7 +139,8 @@ def build_services(database: Database, engine: Engine, active: ActiveBasis, sett
         answer_question=AnswerQuestion(begin, estimator, estimate, following, engine, clock),
         finish_questionnaire=FinishQuestionnaire(begin, estimator),
         record_comparisons=RecordComparisons(begin, active, engine, clock),
-        respond=Respond(belief, engine, clock, rng),
+        respond=respond,
+        stream_response=StreamResponse(respond),
         rank=RankResponses(belief, engine),
         readiness=readiness_checks(database, engine, active),
     )

@@ -1,11 +1,20 @@
-"""Runs the application in uvicorn, and tells where it listens once it does."""
+"""Runs an application in uvicorn, the service's or the engine's, and tells where it listens once it does."""
 
+import math
 import shlex
 import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import uvicorn
+from fastapi import FastAPI
 
+from app.backends import open_decoder
 from app.config import Settings
+from app.engine.application import create_engine_app
+from app.engine.host import Host
 from app.errors import AttuneError
 from app.logs import configure_logging
 from app.main import create_app
@@ -14,25 +23,66 @@ ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 
 class Server(uvicorn.Server):
-    """A server that says where to click as soon as it answers, and keeps the error that stopped its start."""
+    """A server that says what it serves as soon as it answers."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, greet: Callable[[int], str]) -> None:
         super().__init__(config)
-        self._settings = settings
+        self._greet = greet
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell where."""
         await super().startup(sockets)
         if self.started and self.servers:
-            port = self.servers[0].sockets[0].getsockname()[1]
-            print(greeting(self._settings, port), flush=True)
+            print(self._greet(self.servers[0].sockets[0].getsockname()[1]), flush=True)
+
+
+class EngineServer(Server):
+    """A server that drains its engine before it closes: new work is refused, work under way is finished."""
+
+    host: Host
+
+    def give_up(self) -> None:
+        """End, since the engine could not be loaded."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain for at most the time that a shutdown may take, then close with what is left of it."""
+        allowed = self.config.timeout_graceful_shutdown or 0
+        began = time.monotonic()
+        await self.host.drain(allowed, lambda: self.force_exit)
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(allowed - (time.monotonic() - began)))
+        await super().shutdown(sockets)
 
 
 def run(settings: Settings) -> None:
     """Serve until a signal; raises the error of ours that keeps the application from starting."""
     configure_logging(settings.log_level)
     app = create_app(settings)
-    config = uvicorn.Config(
+    try:
+        Server(_config(app, settings), partial(greeting, settings)).run()
+    except KeyboardInterrupt:
+        return
+    except SystemExit:
+        if isinstance(app.state.start_error, AttuneError):
+            raise app.state.start_error from None
+        raise
+
+
+def run_engine(settings: Settings) -> None:
+    """Serve the engine until a signal; raises the error that keeps it from being loaded."""
+    configure_logging(settings.log_level)
+    app = create_engine_app(partial(open_decoder, settings.engine), token=settings.engine_token)
+    server = EngineServer(_config(app, settings), partial(engine_greeting, settings))
+    server.host = app.state.host
+    server.host.give_up = server.give_up
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if server.host.error is not None:
+        raise server.host.error
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -42,20 +92,25 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
     )
-    try:
-        Server(config, settings).run()
-    except KeyboardInterrupt:
-        return
-    except SystemExit:
-        if isinstance(app.state.start_error, AttuneError):
-            raise app.state.start_error from None
-        raise
+
+
+def engine_greeting(settings: Settings, port: int) -> str:
+    """Where the engine listens, and how to use it."""
+    address = _address(settings, port)
+    return (
+        f"attune engine answers at {address} once {address}/readyz does; every route is at {address}/docs. To use it:\n"
+        f"  ATTUNE_ENGINE_URL={address} attune serve"
+    )
+
+
+def _address(settings: Settings, port: int) -> str:
+    host = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def greeting(settings: Settings, port: int) -> str:
     """Where to look, and two commands to begin with."""
-    host = "127.0.0.1" if settings.host in ANY_ADDRESS else settings.host
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    address = _address(settings, port)
     token = "-H 'Authorization: Bearer '\"$ATTUNE_AUTH__TOKEN\" " if settings.token else ""
     json = f"{token}-H 'Content-Type: application/json'"
     start = shlex.quote('{"user_id": "ada", "max_questions": 10}')

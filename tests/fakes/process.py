@@ -1,4 +1,4 @@
-"""A real ``attune serve`` in a process of its own, with the scripted engine, that a test may kill."""
+"""A real ``attune serve`` or ``attune engine`` in a process of its own, that a test may kill; scripted unless told."""
 
 import os
 import signal
@@ -7,14 +7,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx2
 
 START_SECONDS = 60.0
+WITHOUT_TORCH = (
+    "import sys\n"
+    "for name in ('torch', 'transformers', 'tokenizers'): sys.modules[name] = None\n"
+    "from app.cli import main\n"
+    "main()"
+)
+"""Runs the command line where none of an engine's libraries can be imported."""
 
 
 class ServedProcess:
     """Start with ``start``; ``directory`` is its working directory, which keeps its data between starts."""
+
+    subcommand = "serve"
+    without_torch = False
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
@@ -24,7 +35,7 @@ class ServedProcess:
         self._environment = {**kept, "ATTUNE_ENGINE__BACKEND": "scripted", "OMP_NUM_THREADS": "1", **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "ServedProcess":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -36,7 +47,8 @@ class ServedProcess:
         return (self.directory / "log.txt").read_text()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "app.cli", "serve", "--port", str(self.port)]
+        main = ["-c", WITHOUT_TORCH] if self.without_torch else ["-m", "app.cli"]
+        command = [sys.executable, *main, self.subcommand, "--port", str(self.port)]
         with (self.directory / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.directory, env=self._environment, stdout=log, stderr=subprocess.STDOUT
@@ -49,6 +61,12 @@ class ServedProcess:
             except httpx2.TransportError:
                 time.sleep(0.1)
         raise AssertionError(f"the service did not become ready:\n{self.log[-4000:]}")
+
+    def terminate(self) -> "subprocess.Popen[bytes]":
+        """Ask it to end, and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process
 
     def kill(self) -> None:
         """Without a chance to finish anything."""
@@ -63,6 +81,18 @@ class ServedProcess:
             self._process.send_signal(how)
             self._process.wait(timeout=30)
             self._process = None
+
+
+class EngineProcess(ServedProcess):
+    """``attune engine``."""
+
+    subcommand = "engine"
+
+
+class ThinProcess(ServedProcess):
+    """``attune serve`` where no engine could run."""
+
+    without_torch = True
 
 
 def _free_port() -> int:

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from app.config import QuestionSettings, known_variables, load_settings
+from app.config import QuestionSettings, known_variables, load_engine_settings, load_settings
 from app.errors import ConfigurationError
 from app.preferences.selection import RULES
 from app.preferences.stopping import MINIMUM_CHANGE
@@ -105,3 +105,40 @@ def test_a_setting_that_makes_no_sense_stops_the_start(monkeypatch: pytest.Monke
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=name):
         load_settings()
+
+
+def test_an_engine_has_a_port_of_its_own_unless_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (load_engine_settings().port, load_engine_settings(port=8000).port) == (8001, 8000)
+    monkeypatch.setenv("ATTUNE_PORT", "9000")
+    assert load_engine_settings().port == 9000
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "engine"])
+def test_beyond_loopback_an_engine_needs_a_token(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    with pytest.raises(ConfigurationError, match="ATTUNE_ENGINE__TOKEN"):
+        load_engine_settings(host=host)
+    monkeypatch.setenv("ATTUNE_ENGINE__TOKEN", TOKEN)
+    assert load_engine_settings(host=host).engine_token == TOKEN
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_on_loopback_an_engine_needs_no_token(host: str) -> None:
+    assert load_engine_settings(host=host).engine_token is None
+
+
+def test_an_engine_asks_for_no_token_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_DATABASE_URL", "postgresql://db/attune")
+    assert load_engine_settings().auth_required
+
+
+@pytest.mark.parametrize("url", ["engine:8001", "unix:///run/engine", "http://", "", "ftp://engine"])
+def test_an_address_of_an_engine_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("ATTUNE_ENGINE_URL", url)
+    with pytest.raises(ConfigurationError, match="ATTUNE_ENGINE_URL"):
+        load_settings()
+
+
+def test_printed_settings_show_no_secret_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOKEN", "UPSTREAM_KEY"):
+        monkeypatch.setenv(f"ATTUNE_ENGINE__{name}", TOKEN)
+    assert TOKEN not in json.dumps(load_settings().redacted())

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from app.errors import (
     AttuneError,
     Conflict,
+    GuidanceUnavailable,
     InvalidInput,
     NotFound,
     PreconditionRequired,
@@ -28,6 +29,7 @@ STATUS_OF: Mapping[type[AttuneError], int] = {
     Unauthorized: 401,
     NotFound: 404,
     Conflict: 409,
+    GuidanceUnavailable: 400,
     InvalidInput: 422,
     Unavailable: 503,
     AttuneError: 500,

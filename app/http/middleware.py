@@ -5,28 +5,34 @@ import re
 import time
 from collections.abc import MutableMapping
 from secrets import token_hex
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
+from prometheus_client import Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.error_handlers import CODE_OF_STATUS, Failure, error_response, failure_of
-from app.api.metrics import Metrics
 from app.errors import Unauthorized
+from app.http.error_handlers import CODE_OF_STATUS, Failure, error_response, failure_of
 
 LARGEST_BODY = 1024 * 1024
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._\-]{1,128}$")
-TOO_LARGE = f"The body is larger than {LARGEST_BODY} bytes; send less at once."
 
 log = structlog.get_logger("attune.request")
+
+
+class RequestMetrics(Protocol):
+    """Where requests are counted: those under way, and seconds by route, method and status class."""
+
+    inflight: Gauge
+    request_seconds: Histogram
 
 
 class RequestContext:
     """Gives a request its id, measures and logs it, and answers what nothing else caught."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
@@ -94,10 +100,11 @@ class _Exchange:
 
 
 class BodyLimit:
-    """Refuses bodies over one mebibyte, announced or not."""
+    """Refuses bodies over ``largest`` bytes, one mebibyte unless told, announced or not."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, largest: int = LARGEST_BODY) -> None:
+        self._app, self._largest = app, largest
+        self._refusal = f"The body is larger than {largest} bytes; send less at once."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting its bytes."""
@@ -105,8 +112,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced) > LARGEST_BODY:
-            failure = Failure(413, CODE_OF_STATUS[413], TOO_LARGE)
+        if announced.isdigit() and int(announced) > self._largest:
+            failure = Failure(413, CODE_OF_STATUS[413], self._refusal)
             await error_response(failure, scope["path"], scope["state"]["request_id"])(scope, receive, send)
             return
         received = 0
@@ -115,8 +122,8 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > LARGEST_BODY:
-                raise HTTPException(413, TOO_LARGE)
+            if received > self._largest:
+                raise HTTPException(413, self._refusal)
             return message
 
         await self._app(scope, counted, send)
