@@ -22,6 +22,7 @@ AttuneError
 ├── Unauthorized                  the bearer token is missing or wrong
 ├── Unavailable                   try again after a pause
 │   ├── EngineOverloaded
+│   │   └── UpstreamOverloaded    the server that generates for the engine asks for a pause
 │   ├── EngineTimeout
 │   ├── EngineUnreachable        no answer from the engine's process, or from its upstream
 │   └── StorageUnavailable
@@ -243,6 +244,18 @@ class EngineOverloaded(Unavailable):
     def __init__(self, waiting: int, retry_after_seconds: int = 2) -> None:
         super().__init__(
             f"{waiting} requests are waiting for the engine; try again in {retry_after_seconds} s.",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
+class UpstreamOverloaded(EngineOverloaded):
+    """The server that generates for the engine asks for a pause."""
+
+    def __init__(self, status: int, retry_after_seconds: int) -> None:
+        Unavailable.__init__(
+            self,
+            f"The upstream server is overloaded, or limits how much it is asked (HTTP {status}); try again in "
+            f"{retry_after_seconds} s.",
             retry_after_seconds=retry_after_seconds,
         )
 

@@ -17,6 +17,7 @@ from app.entities import (
     Comparison,
     Conversation,
     DecodingSpeed,
+    FrontierPoint,
     Question,
     Questionnaire,
     QuestionPool,
@@ -90,6 +91,9 @@ class Decoder(Protocol):
 
     async def ready(self) -> bool:
         """Whether the model is loaded and warmed up."""
+
+    async def forget(self) -> None:
+        """Drop every text and prompt kept for reuse; nothing that is being decoded."""
 
 
 class UserRepository(Protocol):
@@ -203,3 +207,7 @@ class BasisRegistry(Protocol):
     @property
     def index(self) -> PoolIndex:
         """The pool's pairs, prepared once for every choice of a question."""
+
+    @property
+    def frontier(self) -> Sequence[FrontierPoint]:
+        """The ways to answer that were measured on this basis' model, cost and win rate; empty before any was."""

@@ -23,6 +23,7 @@ from app.services.record_comparisons import RecordComparisons
 from app.services.reset_preferences import ResetPreferences
 from app.services.respond import Respond
 from app.services.start_questionnaire import StartQuestionnaire
+from app.services.stream_response import StreamResponse
 
 ReadinessCheck = Callable[[], Awaitable[str]]
 """Says what it found; raises ``AttuneError`` where the service cannot work."""
@@ -47,6 +48,7 @@ class Services:
     finish_questionnaire: FinishQuestionnaire
     record_comparisons: RecordComparisons
     respond: Respond
+    stream_response: StreamResponse
     rank: RankResponses
     readiness: Mapping[str, ReadinessCheck]
 

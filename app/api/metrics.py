@@ -1,38 +1,21 @@
 """Prometheus metrics of one application, in a registry of its own. No label holds what a caller chose freely."""
 
-from collections.abc import Iterator
-from typing import Protocol, get_args
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from app.entities import StopReason
+from app.http.engine_metrics import EngineCollector, EngineCounters
+from app.services.modes import UsedMode
 from app.services.questionnaires import QuestionnaireState
 from app.services.respond import Response
+from app.services.stream_response import Piece
 
 MARGIN_BUCKETS = (-1.0, -0.5, 0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-
-
-class EngineCounters(Protocol):
-    """What an engine counts about itself."""
-
-    @property
-    def requests(self) -> int:
-        """Calls so far."""
-
-    @property
-    def tokens_generated(self) -> int:
-        """Tokens generated so far, those of candidates that were not chosen included."""
-
-    @property
-    def seconds_decoding(self) -> float:
-        """Time spent generating."""
-
-    @property
-    def queue_length(self) -> int:
-        """Calls that wait now."""
 
 
 class Metrics:
@@ -65,8 +48,22 @@ class Metrics:
         self._responses = Counter(
             "attune_responses", "Responses generated, by the mode used.", ("mode",), registry=self.registry
         )
-        for mode in ("off", "best_of_n"):
+        for mode in get_args(UsedMode):
             self._responses.labels(mode)
+        self._tokens = Counter(
+            "attune_response_tokens",
+            "Tokens generated: of what came back, of other finished candidates, and of what was stopped or left.",
+            ("fate",),
+            registry=self.registry,
+        )
+        for fate in ("accepted", "rejected", "discarded"):
+            self._tokens.labels(fate)
+        self._first_piece = Histogram(
+            "attune_time_to_first_piece_seconds",
+            "Time until the first piece of a streamed response, or until the response chosen among several.",
+            registry=self.registry,
+            buckets=DURATION_BUCKETS,
+        )
         Gauge("attune_build_info", "This release.", ("version",), registry=self.registry).labels(version).set(1)
 
     def watch(self, engine: EngineCounters) -> None:
@@ -81,24 +78,25 @@ class Metrics:
     def response(self, response: Response) -> None:
         """Count a generated response, and by how much it was preferred to the generic one."""
         self._responses.labels(response.mode_used).inc()
-        if response.mode_used != "off":
+        if response.mode_used != "off" and response.margin_vs_generic is not None:
             self._margin.observe(response.margin_vs_generic)
+        self._tokens.labels("accepted").inc(response.accepted_tokens)
+        self._tokens.labels("discarded").inc(response.discarded_tokens)
+        rejected = response.completion_tokens - response.accepted_tokens - response.discarded_tokens
+        self._tokens.labels("rejected").inc(rejected)
+
+    async def streamed(self, items: AsyncGenerator[Piece | Response, None]) -> AsyncGenerator[Piece | Response, None]:
+        """Pass a streamed response on, count it, and measure how long it takes to begin."""
+        began, waiting = time.perf_counter(), True
+        async with aclosing(items):
+            async for item in items:
+                if waiting:
+                    self._first_piece.observe(time.perf_counter() - began)
+                    waiting = False
+                if isinstance(item, Response):
+                    self.response(item)
+                yield item
 
     def render(self) -> bytes:
         """The text format."""
         return generate_latest(self.registry)
-
-
-class EngineCollector(Collector):
-    """Turns an engine's counters into metrics."""
-
-    def __init__(self, engine: EngineCounters) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterator[Metric]:
-        """The four figures of now."""
-        engine = self._engine
-        yield CounterMetricFamily("attune_engine_requests", "Calls of the engine.", value=engine.requests)
-        yield CounterMetricFamily("attune_engine_tokens", "Tokens generated.", value=engine.tokens_generated)
-        yield CounterMetricFamily("attune_engine_decoding_seconds", "Time decoding.", value=engine.seconds_decoding)
-        yield GaugeMetricFamily("attune_engine_queue_length", "Calls waiting.", value=engine.queue_length)

@@ -1,28 +1,31 @@
 """What OpenAI's clients send to chat completions, and the objects they get back."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.dependencies import UserId
-from app.api.responses import PersonalizationView, UsageView
-from app.api.schemas import (
+from app.api.generation_views import PersonalizationView, UsageView
+from app.api.schemas import PersonalizationBody
+from app.entities import Conversation, Role
+from app.errors import ConflictingUserId, InvalidInput, UnsupportedOption
+from app.http.bodies import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_TEMPERATURE,
     DEFAULT_TOP_P,
     Body,
-    PersonalizationBody,
     Stop,
     Text,
     stops,
     to_conversation,
 )
-from app.api.streaming import event, words
-from app.entities import Conversation, Role
-from app.errors import ConflictingUserId, InvalidInput, UnsupportedOption
-from app.services.respond import Explain, Personalization, Response, Sampling
+from app.http.streaming import event, words
+from app.services.modes import Explain, Personalization, Sampling
+from app.services.respond import Response
+from app.services.stream_response import Piece
 
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
@@ -41,6 +44,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 """Options that would change the meaning of the answer, with the values that do not."""
+CHUNK = "chat.completion.chunk"
 
 
 class ContentPart(BaseModel):
@@ -166,29 +170,49 @@ def completion(response: Response, body: ChatBody, created: datetime) -> dict[st
         for index, scored in enumerate(response.chosen)
     ]
     return {
-        **_head(response, body, created, "chat.completion"),
+        **_head(response.id, body, created, "chat.completion"),
         "choices": choices,
         "usage": UsageView.of(response).model_dump(),
         "personalization": _personalization(response, body),
     }
 
 
-def completion_events(response: Response, body: ChatBody, created: datetime) -> Iterator[bytes]:
+@dataclass
+class CompletionEvents:
     """The same as a stream of ``chat.completion.chunk`` objects, ended by ``[DONE]``."""
-    head = _head(response, body, created, "chat.completion.chunk")
-    with_usage = body.stream_options is not None and body.stream_options.include_usage
-    nothing: dict[str, Any] = {"usage": None} if with_usage else {}
-    for index, scored in enumerate(response.chosen):
-        deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
-        deltas += [{"content": word} for word in words(scored.candidate.text)]
-        for delta in deltas:
-            yield event({**head, "choices": [_chunk(index, delta, None)], **nothing})
-        yield event({**head, "choices": [_chunk(index, {}, scored.candidate.finish_reason)], **nothing})
-    if with_usage:
-        usage = UsageView.of(response).model_dump()
-        personalization = _personalization(response, body)
-        yield event({**head, "choices": [], "usage": usage, "personalization": personalization})
-    yield b"data: [DONE]\n\n"
+
+    body: ChatBody
+    created: datetime
+    _pieces: bool = False
+
+    def of(self, item: Piece | Response) -> Iterator[bytes]:
+        """The events of a piece, or of the response: its end where pieces came before, and all of it otherwise."""
+        if isinstance(item, Piece):
+            if not self._pieces:
+                self._pieces = True
+                yield self._delta(item.response_id, 0, {"role": "assistant", "content": ""})
+            yield self._delta(item.response_id, 0, {"content": item.text})
+            return
+        for index, scored in enumerate(item.chosen):
+            if not self._pieces:
+                yield self._delta(item.id, index, {"role": "assistant", "content": ""})
+                for word in words(scored.candidate.text):
+                    yield self._delta(item.id, index, {"content": word})
+            yield self._delta(item.id, index, {}, scored.candidate.finish_reason)
+        if self._with_usage:
+            usage, personalization = UsageView.of(item).model_dump(), _personalization(item, self.body)
+            head = _head(item.id, self.body, self.created, CHUNK)
+            yield event({**head, "choices": [], "usage": usage, "personalization": personalization})
+        yield b"data: [DONE]\n\n"
+
+    @property
+    def _with_usage(self) -> bool:
+        return self.body.stream_options is not None and self.body.stream_options.include_usage
+
+    def _delta(self, response_id: str, index: int, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        nothing: dict[str, Any] = {"usage": None} if self._with_usage else {}
+        return event({**_head(response_id, self.body, self.created, CHUNK), "choices": [choice], **nothing})
 
 
 def model_object(name: str, created: datetime) -> dict[str, Any]:
@@ -196,12 +220,8 @@ def model_object(name: str, created: datetime) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": int(created.timestamp()), "owned_by": "attune"}
 
 
-def _head(response: Response, body: ChatBody, created: datetime, kind: str) -> dict[str, Any]:
-    return {"id": response.id, "object": kind, "created": int(created.timestamp()), "model": body.model}
-
-
-def _chunk(index: int, delta: dict[str, str], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+def _head(response_id: str, body: ChatBody, created: datetime, kind: str) -> dict[str, Any]:
+    return {"id": response_id, "object": kind, "created": int(created.timestamp()), "model": body.model}
 
 
 def _personalization(response: Response, body: ChatBody) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from app.entities import Comparison, Contribution, Question, StopReason, User
+from app.entities import Comparison, Question, StopReason, User
 from app.services.delete_user import ErasureReceipt
 from app.services.estimator import Estimate
 from app.services.export_user import UserExport
 from app.services.questionnaires import QuestionnaireState
-from app.services.rank import Ranking
-from app.services.respond import Explain, Response, ScoredCandidate
 
 
 class UserView(BaseModel):
@@ -45,6 +43,7 @@ class ReceiptView(BaseModel):
     user_id: str
     erased_at: datetime
     rows: dict[str, int]
+    engine_forgot: bool
 
     @classmethod
     def of(cls, receipt: ErasureReceipt) -> "ReceiptView":
@@ -171,164 +170,6 @@ class ComparisonsView(BaseModel):
     def of(cls, comparisons: Iterable[Comparison]) -> "ComparisonsView":
         """The view of stored comparisons."""
         return cls(comparisons=[RecordedView(id=item.id, user_id=item.user_id) for item in comparisons])
-
-
-class RewardView(BaseModel):
-    """A person's reward for a response, in log-odds."""
-
-    mean: float
-    std: float
-
-
-class ContributionView(BaseModel):
-    """One axis' part in the margin of a response."""
-
-    label: str
-    coefficient: float
-    basis_reward: float
-    contribution: float
-
-    @classmethod
-    def of_all(cls, contributions: Iterable[Contribution]) -> "list[ContributionView]":
-        """The views of several."""
-        return [cls(**asdict(contribution)) for contribution in contributions]
-
-
-class CandidateView(BaseModel):
-    """A candidate that was drawn, chosen or not."""
-
-    index: int
-    text: str
-    reward: RewardView
-    basis_rewards: list[float]
-    tokens: int
-    finish_reason: str
-
-    @classmethod
-    def of(cls, scored: ScoredCandidate) -> "CandidateView":
-        """The view of a candidate."""
-        candidate = scored.candidate
-        return cls(
-            index=scored.index,
-            text=candidate.text,
-            reward=RewardView(mean=scored.reward_mean, std=scored.reward_std),
-            basis_rewards=candidate.basis_rewards.tolist(),
-            tokens=candidate.tokens,
-            finish_reason=candidate.finish_reason,
-        )
-
-
-class PersonalizationView(BaseModel):
-    """How personal a response is, and why it was chosen."""
-
-    mode_used: str
-    basis_version: str
-    n_candidates: int
-    seed: int
-    chosen: int
-    reward: RewardView | None
-    margin_vs_generic: float
-    explanation: list[ContributionView]
-    candidates: list[CandidateView] | None = None
-
-    @classmethod
-    def of(cls, response: Response, explain: Explain) -> "PersonalizationView":
-        """The view of a response's choice, as detailed as the caller wants it."""
-        best, personal = response.chosen[0], response.mode_used != "off"
-        return cls(
-            mode_used=response.mode_used,
-            basis_version=response.basis_version,
-            n_candidates=len(response.candidates),
-            seed=response.seed,
-            chosen=best.index,
-            reward=RewardView(mean=best.reward_mean, std=best.reward_std) if personal else None,
-            margin_vs_generic=response.margin_vs_generic,
-            explanation=[] if explain == "none" else ContributionView.of_all(response.explanation),
-            candidates=[CandidateView.of(item) for item in response.candidates] if explain == "full" else None,
-        )
-
-
-class TokenDetails(BaseModel):
-    """Tokens of what came back, and of what was drawn only to choose from."""
-
-    accepted_candidate_tokens: int
-    rejected_candidate_tokens: int
-
-
-class UsageView(BaseModel):
-    """Tokens spent, those of candidates that were not chosen included."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    completion_tokens_details: TokenDetails
-
-    @classmethod
-    def of(cls, response: Response) -> "UsageView":
-        """What a response cost."""
-        return cls(
-            prompt_tokens=response.prompt_tokens,
-            completion_tokens=response.completion_tokens,
-            total_tokens=response.prompt_tokens + response.completion_tokens,
-            completion_tokens_details=TokenDetails(
-                accepted_candidate_tokens=response.accepted_tokens,
-                rejected_candidate_tokens=response.completion_tokens - response.accepted_tokens,
-            ),
-        )
-
-
-class GenerationView(BaseModel):
-    """A generated response."""
-
-    id: str
-    text: str
-    finish_reason: str
-    personalization: PersonalizationView
-    usage: UsageView
-
-    @classmethod
-    def of(cls, response: Response, explain: Explain) -> "GenerationView":
-        """The view of a response."""
-        best = response.chosen[0].candidate
-        return cls(
-            id=response.id,
-            text=best.text,
-            finish_reason=best.finish_reason,
-            personalization=PersonalizationView.of(response, explain),
-            usage=UsageView.of(response),
-        )
-
-
-class RankedView(BaseModel):
-    """A response with its reward; ``index`` is its place in the request."""
-
-    index: int
-    text: str
-    reward: RewardView
-    explanation: list[ContributionView]
-
-
-class RankingView(BaseModel):
-    """Responses best first."""
-
-    basis_version: str
-    responses: list[RankedView]
-
-    @classmethod
-    def of(cls, ranking: Ranking) -> "RankingView":
-        """The view of a ranking."""
-        return cls(
-            basis_version=ranking.basis_version,
-            responses=[
-                RankedView(
-                    index=item.position,
-                    text=item.text,
-                    reward=RewardView(mean=item.reward_mean, std=item.reward_std),
-                    explanation=ContributionView.of_all(item.explanation),
-                )
-                for item in ranking.responses
-            ],
-        )
 
 
 class ExportView(BaseModel):

@@ -4,7 +4,7 @@ Talks to the real API, of a service given by ``--url`` or of one started for the
 """
 
 from contextlib import nullcontext
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import httpx2
@@ -19,12 +19,14 @@ from app.commands.local_service import local_service
 
 KEYS = {"1": "first", "2": "second", "t": "tie", "s": "skip"}
 BAR = 12
+DemoMode = Literal["best_of_n", "guided"]
 
 
 def demo(
     questions: Annotated[int, typer.Option(min=1, max=40, help="Questions to answer at most.")] = 10,
     url: Annotated[str | None, typer.Option(help="A running service; without it one is started.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the answers shown at the end.")] = 7,
+    mode: Annotated[DemoMode, typer.Option(help="How the personal answer is made.")] = "best_of_n",
 ) -> None:
     """Answer a few questions, then see a generic and a personal answer side by side.
 
@@ -38,7 +40,7 @@ def demo(
         httpx2.Client(base_url=address, timeout=60) as http,
     ):
         try:
-            Demo(http, console, seed).run(questions)
+            Demo(http, console, seed, mode).run(questions)
         except RequestRefused as refusal:
             console.print(Text(str(refusal), style="red"))
             raise typer.Exit(1) from None
@@ -51,8 +53,9 @@ class RequestRefused(Exception):
 class Demo:
     """One person's walk through the questionnaire."""
 
-    def __init__(self, http: httpx2.Client, console: Console, seed: int) -> None:
+    def __init__(self, http: httpx2.Client, console: Console, seed: int, mode: DemoMode) -> None:
         self.http, self.console, self.seed = http, console, seed
+        self.options = {"mode": mode, "explain": "full"} | ({"n_candidates": 16} if mode == "best_of_n" else {})
         self.user_id = f"demo-{uuid4().hex[:8]}"
         self.ended = False
 
@@ -101,14 +104,14 @@ class Demo:
     def _compare(self, prompt: str) -> None:
         body = {"user_id": self.user_id, "prompt": prompt, "max_tokens": 96, "seed": self.seed}
         off = self._call("POST", "/v1/generations", body | {"personalization": {"mode": "off"}})
-        options = {"mode": "best_of_n", "n_candidates": 16, "explain": "full"}
-        mine = self._call("POST", "/v1/generations", body | {"personalization": options})
+        mine = self._call("POST", "/v1/generations", body | {"personalization": self.options})
         self._side_by_side(("generic", off["text"]), ("yours", mine["text"]))
         chosen = mine["personalization"]
         reasons = sorted(chosen["explanation"], key=lambda one: -abs(one["contribution"]))[:3]
         why = ", ".join(f"{one['label']} {one['contribution']:+.2f}" for one in reasons)
         margin = f"{chosen['margin_vs_generic']:+.2f} log-odds over the generic answer"
-        self.console.print(f"[dim]Best of {options['n_candidates']}: {margin} ({why}).[/dim]\n")
+        how = f"Best of {chosen['n_candidates']}" if chosen["guidance"] is None else f"Guided by {chosen['guidance']}"
+        self.console.print(f"[dim]{how}: {margin} ({why}).[/dim]\n")
 
     def _side_by_side(self, *texts: tuple[str, str]) -> None:
         width = max(30, self.console.width // len(texts) - 2)

@@ -4,6 +4,9 @@ A person is never served below the population: a candidate replaces the populati
 margin over it stays positive after a deduction for what is not known about the person.
 """
 
+from dataclasses import dataclass
+from math import log
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
@@ -62,6 +65,75 @@ def rank_candidates(
     bounds = _bounds(posterior, basis_rewards, generic, strength)
     others = np.arange(len(bounds)) != generic
     return np.lexsort((others, -bounds))
+
+
+@dataclass(frozen=True)
+class SoftOrder:
+    """Candidates in the order in which they were drawn, and the entropy of the first draw in nats."""
+
+    order: Int64[np.ndarray, " candidates"]
+    entropy: float
+
+
+def draw_order(
+    posterior: Belief,
+    prior: Belief,
+    basis_rewards: Float64[np.ndarray, "candidates basis"],
+    *,
+    strength: float,
+    temperature: float,
+    rng: np.random.Generator,
+) -> SoftOrder:
+    """Draw candidates (N,) one after the other, each with probability in proportion to exp(bound / temperature).
+
+    The bounds are those of ``rank_candidates``; temperatures near 0 give its order, large ones a random one.
+
+    Args:
+        posterior: Belief about the person.
+        prior: Belief about the population.
+        basis_rewards: Rewards (N, K) of the candidates, N >= 1.
+        strength: How readily to leave the population's favourite, positive.
+        temperature: In log-odds, positive.
+        rng: Where the draw comes from; N standard Gumbel numbers are taken.
+
+    Raises:
+        ValueError: As ``rank_candidates`` does, and if ``strength`` or ``temperature`` is not positive.
+    Source:
+        Verdun et al., Soft Best-of-n Sampling for Model Alignment (2025); drawn by Gumbel's trick, Kool, van Hoof
+        and Welling, Stochastic Beams and Where to Find Them (2019), sec. 2.3.
+    """
+    if not (strength > 0.0 and temperature > 0.0):
+        raise ValueError(f"strength is {strength} and temperature {temperature}; both must be positive.")
+    bounds = _bounds(posterior, basis_rewards, _generic_index(prior, basis_rewards), strength)
+    logits = (bounds - bounds.max()) / temperature
+    logits -= np.log(np.exp(logits).sum())
+    entropy = -float((np.exp(logits) * logits)[np.isfinite(logits)].sum())
+    return SoftOrder(np.argsort(-(logits + rng.gumbel(size=len(logits)))), max(0.0, entropy))
+
+
+def kl_bound(n: int) -> float:
+    """Most nats by which choosing one of ``n`` independent candidates, by any rule, can leave what they are drawn from.
+
+    log n - (n - 1) / n: whatever is in a set A has at most the probability 1 - (1 - P(A))^n of being among n draws, and
+    of all laws within that limit the best of n under a continuous reward is the furthest.
+
+    Raises:
+        ValueError: If ``n`` is below 1.
+    Source:
+        Beirami et al., Theoretical guarantees on the best-of-n alignment policy (2024), theorem 3.1.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}; it must be at least 1.")
+    return log(n) - (n - 1) / n
+
+
+def soft_kl(n: int, entropy: float) -> float:
+    """log n - entropy (of the draw among ``n`` candidates), in nats: its mean over prompts bounds the divergence too.
+
+    Turn the candidate drawn to the front: the joint law of all candidates then diverges from independence by exactly
+    the mean of this, and that of one of them by no more.
+    """
+    return max(0.0, log(n) - entropy)
 
 
 def change_probability(

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from app.entities import Comparison
+from app.entities import Caller, Comparison
 from app.errors import PromptTooLong
 from app.ports import BeginUnitOfWork, Decoder
 from app.services.estimator import Estimate, Estimator
+from app.services.identifiers import tenant_of
 from app.services.preference_log import PreferenceLog, read_log
 
 
@@ -47,7 +48,11 @@ class EstimatePreferences:
         rescored = []
         for comparison in stale:
             try:
-                rewards = await self.decoder.basis_rewards(comparison.prompt, [comparison.first, comparison.second])
+                rewards = await self.decoder.basis_rewards(
+                    comparison.prompt,
+                    [comparison.first, comparison.second],
+                    caller=Caller(tenant_of(comparison.user_id)),
+                )
             except PromptTooLong:
                 continue
             differences = tuple((rewards[0] - rewards[1]).tolist())

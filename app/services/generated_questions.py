@@ -9,13 +9,14 @@ from hashlib import sha256
 import numpy as np
 import structlog
 
-from app.entities import CandidatePair, Message, Questionnaire, SamplingOptions
+from app.entities import Caller, CandidatePair, Message, Questionnaire, SamplingOptions
 from app.errors import EngineTimeout, NonFiniteReward, PromptTooLong, Unavailable
 from app.ports import BasisRegistry, Decoder
 from app.preferences.belief import Belief
 from app.preferences.generated_pairs import most_telling_pair
 from app.preferences.selection import expected_information_bits
 from app.preferences.stopping import MINIMUM_INFORMATION_BITS
+from app.services.identifiers import tenant_of
 from app.services.pool_questions import Choice
 from app.services.questionnaires import Asked
 
@@ -82,7 +83,7 @@ class GeneratedQuestions:
         outcome = _Outcome()
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                await self._go_through(prompts, belief, asked, count, outcome)
+                await self._go_through(prompts, belief, asked, count, outcome, questionnaire.user_id)
         except TimeoutError as error:
             if not outcome.choices and not outcome.dull:
                 raise EngineTimeout(self.timeout_seconds) from error
@@ -94,12 +95,13 @@ class GeneratedQuestions:
         return outcome.choices
 
     async def _go_through(
-        self, prompts: Sequence[Prompt], belief: Belief, asked: Asked, count: int, outcome: "_Outcome"
+        self, prompts: Sequence[Prompt], belief: Belief, asked: Asked, count: int, outcome: "_Outcome", user_id: str
     ) -> None:
         """Write on one prompt after the other until there are enough; what is done stays in ``outcome``."""
+        caller = Caller(tenant_of(user_id), self.timeout_seconds)
         for prompt in prompts:
             try:
-                choice = await self._write_to_fit(prompt, belief, asked)
+                choice = await self._write_to_fit(prompt, belief, asked, caller)
             except PromptTooLong as error:
                 error.field = prompt.field
                 outcome.refusals.append(error)
@@ -131,21 +133,23 @@ class GeneratedQuestions:
         pairs = [pool.pairs[row] for row in pool.prompt_rows]
         return [Prompt(one.prompt_id, one.topic, one.prompt) for one in pairs if topic in {None, one.topic}]
 
-    async def _write_to_fit(self, prompt: Prompt, belief: Belief, asked: Asked) -> Choice | None:
+    async def _write_to_fit(self, prompt: Prompt, belief: Belief, asked: Asked, caller: Caller) -> Choice | None:
         """As ``_write``, with half as many tokens again and again while they do not fit with the prompt."""
         max_tokens = self.max_tokens
         while True:
             try:
-                return await self._write(prompt, belief, asked, max_tokens)
+                return await self._write(prompt, belief, asked, max_tokens, caller)
             except PromptTooLong:
                 if max_tokens <= LEAST_TOKENS:
                     raise
                 max_tokens = max(max_tokens // 2, LEAST_TOKENS)
 
-    async def _write(self, prompt: Prompt, belief: Belief, asked: Asked, max_tokens: int) -> Choice | None:
+    async def _write(
+        self, prompt: Prompt, belief: Belief, asked: Asked, max_tokens: int, caller: Caller
+    ) -> Choice | None:
         """A question on ``prompt``; None where the candidates are alike, tell too little, or were compared before."""
         conversation = (Message("user", prompt.text),)
-        drawn = await self.decoder.candidates(conversation, self.candidates, self._options(max_tokens))
+        drawn = await self.decoder.candidates(conversation, self.candidates, self._options(max_tokens), caller=caller)
         different = {one.text.strip(): one.basis_rewards for one in drawn.candidates if one.text.strip()}
         if len(different) < 2:
             return None
@@ -155,7 +159,8 @@ class GeneratedQuestions:
         pair = CandidatePair(None, prompt.topic, prompt.id, prompt.text, first, second)
         if asked.compared(pair):
             return None
-        rewards = np.asarray(await self.decoder.basis_rewards(conversation, [first, second]), dtype=np.float64)
+        scored = await self.decoder.basis_rewards(conversation, [first, second], caller=caller)
+        rewards = np.asarray(scored, dtype=np.float64)
         differences = rewards[0] - rewards[1]
         bits = float(expected_information_bits(belief, differences[None])[0])
         return None if bits < MINIMUM_INFORMATION_BITS else Choice(pair, tuple(differences.tolist()), bits)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.entities import Conversation, RankedResponse
+from app.entities import Caller, Conversation, RankedResponse
 from app.ports import Decoder
 from app.preferences.choice import rank_candidates, reward_moments
+from app.services.identifiers import tenant_of
 from app.services.personal_belief import PersonalBelief, explain
 
 
@@ -29,7 +30,9 @@ class RankResponses:
     async def __call__(self, user_id: str, conversation: Conversation, responses: Sequence[str]) -> Ranking:
         """The ranking; raises ``UserNotFound`` and the errors of ``Decoder.basis_rewards``."""
         served = await self.belief(user_id)
-        rewards = np.asarray(await self.decoder.basis_rewards(conversation, responses), dtype=np.float64)
+        caller = Caller(tenant_of(user_id))
+        scored = await self.decoder.basis_rewards(conversation, responses, caller=caller)
+        rewards = np.asarray(scored, dtype=np.float64)
         means, stds = reward_moments(served.belief, rewards)
         average = rewards.mean(axis=0)
         order = rank_candidates(served.belief, served.basis.prior.population, rewards)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app.entities import Comparison, Conversation, Preferred
+from app.entities import Caller, Comparison, Conversation, Preferred
 from app.errors import InvalidInput, UserNotFound
 from app.ports import BasisRegistry, BeginUnitOfWork, Clock, Decoder
-from app.services.identifiers import new_id
+from app.services.identifiers import new_id, tenant_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class RecordComparisons:
 
     async def _score(self, index: int, item: NewComparison) -> Comparison:
         try:
-            rewards = await self.decoder.basis_rewards(item.prompt, [item.first, item.second])
+            rewards = await self.decoder.basis_rewards(
+                item.prompt, [item.first, item.second], caller=Caller(tenant_of(item.user_id))
+            )
         except InvalidInput as error:
             error.field = f"comparisons.{index}.{error.field or 'prompt'}"
             raise

@@ -1,8 +1,8 @@
 """A service in memory: the fake database, the scripted engine and a clock that moves a second a look."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.engines import ActiveBasis, scripted_basis
-from app.entities import Candidate, CandidateSet, Conversation, QuestionPool
+from app.entities import Candidate, CandidateSet, Conversation, FrontierPoint, QuestionPool
 from app.generation.scripted import ScriptedEngine
 from app.preferences.belief import Prior
 from app.services.adjust_preferences import AdjustPreferences
@@ -34,6 +34,7 @@ from app.services.record_comparisons import RecordComparisons
 from app.services.reset_preferences import ResetPreferences
 from app.services.respond import Respond
 from app.services.start_questionnaire import QuestionnaireOptions, StartQuestionnaire
+from app.services.stream_response import StreamResponse
 from tests.fakes.storage import FakeDatabase
 
 _SCRIPTED: list[ActiveBasis] = []  # made once: it never changes
@@ -63,6 +64,7 @@ class WatchedEngine(ScriptedEngine):
         self.dull_prompts: frozenset[str] = frozenset()
         self.decoding_error = 0.0
         self.stall_after: int | None = None
+        self.forgotten = 0
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self._calls_left, self._error = -2, Exception()
 
@@ -79,26 +81,40 @@ class WatchedEngine(ScriptedEngine):
         if self._calls_left == -1:
             self.fail_next(self._error)
 
-    async def candidates(self, conversation: Conversation, *arguments: Any) -> CandidateSet:
+    async def candidates(self, conversation: Conversation, *arguments: Any, **options: Any) -> CandidateSet:
         await self._count()
         assert self._database.open_units == 0, "the engine was awaited with a transaction open"
         if self.meanwhile is not None:
             happening, self.meanwhile = self.meanwhile, None
             await happening()
-        drawn = await super().candidates(conversation, *arguments)
+        drawn = await super().candidates(conversation, *arguments, **options)
         texts = ("yes",) if conversation[-1].content in self.dull_prompts else self.texts
         told = [self._as_told(number, one, texts) for number, one in enumerate(drawn.candidates)]
         return replace(drawn, candidates=tuple(told))
 
     def _as_told(self, number: int, candidate: Candidate, texts: tuple[str, ...]) -> Candidate:
+        if candidate.finish_reason == "dropped":
+            return candidate
         text = texts[number % len(texts)] if texts else candidate.text
         error = self.decoding_error * np.random.default_rng(number).uniform(-1.0, 1.0, self.size)
         return replace(candidate, text=text, basis_rewards=self._rewards(text) + error)
 
-    async def basis_rewards(self, *arguments: Any) -> Any:
+    async def stream(self, *arguments: Any, **options: Any) -> AsyncGenerator[str | CandidateSet, None]:
         await self._count()
         assert self._database.open_units == 0, "the engine was awaited with a transaction open"
-        return await super().basis_rewards(*arguments)
+        async with aclosing(super().stream(*arguments, **options)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def forget(self) -> None:
+        await self._count()
+        assert self._database.open_units == 0, "the engine was awaited with a transaction open"
+        self.forgotten += 1
+
+    async def basis_rewards(self, *arguments: Any, **options: Any) -> Any:
+        await self._count()
+        assert self._database.open_units == 0, "the engine was awaited with a transaction open"
+        return await super().basis_rewards(*arguments, **options)
 
 
 @dataclass
@@ -130,7 +146,7 @@ class World:
         self.belief = PersonalBelief(active, self.estimate)
         self.put_user = PutUser(begin, clock)
         self.get_user = GetUser(begin)
-        self.delete_user = DeleteUser(begin, clock)
+        self.delete_user = DeleteUser(begin, clock, engine)
         self.export_user = ExportUser(begin, self.estimate)
         self.adjust = AdjustPreferences(begin, estimator, self.estimate, clock)
         self.reset = ResetPreferences(begin, estimator, clock)
@@ -140,6 +156,7 @@ class World:
         self.finish = FinishQuestionnaire(begin, estimator)
         self.record = RecordComparisons(begin, active, engine, clock)
         self.respond = Respond(self.belief, engine, clock, rng)
+        self.stream = StreamResponse(self.respond)
         self.rank = RankResponses(self.belief, engine)
 
     @classmethod
@@ -175,6 +192,10 @@ class World:
         """The same memory and engine with other people in mind."""
         active = ActiveBasis(replace(self.active.basis, prior=prior), self.active.pool)
         return World(self.database, self.engine, active, self.clock, self.seed)
+
+    def with_frontier(self, frontier: Sequence[FrontierPoint]) -> "World":
+        """The same memory and engine with ways to answer that were measured."""
+        return World(self.database, self.engine, replace(self.active, frontier=frontier), self.clock, self.seed)
 
     def on_another_basis(self, version: str = "newer") -> "World":
         """The same memory after a release with another basis, which weighs words in the other direction."""

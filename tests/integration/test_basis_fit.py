@@ -15,6 +15,7 @@ from app.generation.transformers_engine import TransformersEngine
 from app.rewards.artifact import load_basis
 from app.rewards.scorer import basis_rewards
 from app.rewards.trunk_transformers import load_trunk
+from app.rewards.values import check_values, load_values
 from tests.fakes.tiny_model import write_tiny_model
 from tests.fakes.tiny_trunks import write_tiny_trunk
 
@@ -51,7 +52,7 @@ def fit(directory: Path, *options: str) -> Result:
 
 @pytest.fixture(scope="module")
 def fitted(directory: Path) -> Result:
-    return fit(directory, "--trunk", str(directory / "bert"), "--lora-rank", "2", "--skip-invalid")
+    return fit(directory, "--trunk", str(directory / "bert"), "--lora-rank", "2", "--skip-invalid", "--value-heads")
 
 
 def test_what_was_skipped_and_what_was_read_is_reported(fitted: Result) -> None:
@@ -62,7 +63,7 @@ def test_what_was_skipped_and_what_was_read_is_reported(fitted: Result) -> None:
 
 def test_every_step_is_a_line(fitted: Result) -> None:
     steps = [line.split(":")[0] for line in fitted.stderr.splitlines() if line.endswith(" s")]
-    assert steps == ["tuning", "features", "fit"]
+    assert steps == ["tuning", "features", "fit", "rollouts", "next tokens", "scales"]
 
 
 def test_the_engine_serves_what_was_learned(directory: Path, fitted: Result) -> None:
@@ -82,6 +83,12 @@ def test_the_engine_serves_what_was_learned(directory: Path, fitted: Result) -> 
     trunk = load_trunk(artifact.trunk, artifact.pooling)
     expected = basis_rewards(trunk, artifact, [(question, text) for text in texts])
     np.testing.assert_allclose(rewards, expected, atol=1e-4)  # fp32 rounding
+
+
+def test_value_heads_are_about_the_rewards_of_the_basis_own_trunk(directory: Path, fitted: Result) -> None:
+    artifact = load_basis(directory / "basis")
+    check_values(load_values(directory / "basis/values"), artifact, directory / "model")
+    assert artifact.trunk is not None
 
 
 def test_a_malformed_line_stops_the_fit_before_anything_is_learned(directory: Path) -> None:

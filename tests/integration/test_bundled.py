@@ -16,12 +16,20 @@ from app.rewards.artifact import check_model, load_basis, model_sha256
 from app.rewards.language import load_language_model
 from app.rewards.pool import load_pool, parse_prompts
 from app.rewards.scorer import LanguageModelTrunk, basis_rewards
+from app.rewards.values import check_values, load_values
 from app.training.generate import generate
 from app.training.language.export import repetition
 from app.training.properties import PROPERTIES, PropertyScale
+from app.training.values.actions import ActionHeads
+from app.training.values.finals import final_rewards
+from app.training.values.prefixes import PrefixHeads
+from app.training.values.rollouts import roll_out
+from app.training.values.scores import score_actions
+from app.training.values.table import state_table
 
 BUNDLED = Path(app.__file__).parent / "bundled"
 LARGEST_MODEL_BYTES = 45_000_000
+LARGEST_VALUES_BYTES = 1_500_000
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +132,45 @@ def test_the_model_writes_varied_text_without_loops(model):
     assert measures["loops"] < 0.1
 
 
+@pytest.fixture(scope="module")
+def values():
+    return load_values(BUNDLED / "basis/values")
+
+
+@pytest.fixture(scope="module")
+def unseen_responses(model, artifact):
+    conversations = [(Message("user", line),) for line in held_out()[:24]]
+    rollouts = list(roll_out(model, conversations, 2, seed=4))
+    finals = final_rewards(model, artifact, conversations, rollouts)
+    return state_table(rollouts, finals, model.tokenizer.end_ids[0], seed=0)
+
+
+def test_the_value_heads_belong_to_the_basis_and_the_model(values, artifact):
+    check_values(values, artifact, BUNDLED / "model")
+    assert (BUNDLED / "basis/values/values.safetensors").stat().st_size <= LARGEST_VALUES_BYTES
+
+
+def test_the_value_heads_promise_what_responses_to_held_out_prompts_come_to(values, unseen_responses):
+    table, heads = unseen_responses, PrefixHeads(values.bounds, values.weight, values.offset, ())
+    rows = np.flatnonzero((table.counts >= 16) & (table.counts < 64))
+    missed = table.finals[table.of[rows]] - heads.of_table(table, rows)
+    assert (missed**2).mean() < 0.6 * table.finals[table.of[rows]].var(axis=0).mean()
+
+
+def test_the_value_heads_know_which_of_two_next_tokens_adds_more(values, unseen_responses):
+    table, prefixes = unseen_responses, PrefixHeads(values.bounds, values.weight, values.offset, ())
+    arrays = (values.action_states, values.action_offset, values.action_tokens)
+    scores = score_actions(table, prefixes, ActionHeads(*(torch.from_numpy(one) for one in arrays)), part=None)
+    assert scores[-1].explained > 0.3
+
+
 def test_the_cards_name_the_weights_they_describe(artifact):
     facts = json.loads((BUNDLED / "model/training.json").read_text())
     assert f"{facts['tokens_seen'] / 1e6:.1f} M" in (BUNDLED / "model/CARD.md").read_text()
     assert artifact.basis.version in (BUNDLED / "basis/CARD.md").read_text()
+
+
+def test_the_card_of_the_value_heads_is_theirs(values, artifact):
+    card = (BUNDLED / "basis/values/CARD.md").read_text()
+    assert values.manifest["version"] in card
+    assert artifact.basis.version in card

@@ -1,7 +1,10 @@
 """OpenAI's own client against the running service."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx2
 import openai
 import pytest
 
@@ -94,3 +97,46 @@ def test_an_error_in_a_stream_that_comes_at_once_keeps_its_status(client: openai
 def test_both_models_are_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["scripted", "scripted:personal"]
     assert client.models.retrieve("scripted:personal").id == "scripted:personal"
+
+
+GUIDED = {"personalization": {"mode": "guided"}}
+
+
+def test_a_guided_stream_says_the_same_as_the_whole_in_many_pieces(client: openai.OpenAI) -> None:
+    whole = ask(client, extra_body=GUIDED)
+    chunks = list(ask(client, extra_body=GUIDED, stream=True, stream_options={"include_usage": True}))
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert len(pieces) > 3
+    assert chunks[-1].usage == whole.usage
+    assert chunks[-1].model_extra is not None
+    assert chunks[-1].model_extra["personalization"]["mode_used"] == "guided"
+
+
+def test_an_impossible_wish_is_a_bad_request_that_names_its_field(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as failure:
+        ask(client, extra_body={"personalization": {"latency_budget_ms": 0}})
+    assert failure.value.param == "personalization.latency_budget_ms"
+
+
+def test_leaving_a_guided_stream_ends_its_decoding(tmp_path: Path) -> None:
+    slow = {"ATTUNE_ENGINE__SCRIPTED_TOKEN_SECONDS": "0.1"}
+    with (
+        ServedProcess(tmp_path, **slow) as service,
+        openai.OpenAI(base_url=f"{service.address}/v1", api_key="unused", max_retries=0) as client,
+    ):
+
+        def figures() -> dict[str, float]:
+            lines = httpx2.get(f"{service.address}/metrics").text.splitlines()
+            return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+        client.put("/users/ada", body={}, cast_to=object)
+        stream = ask(client, extra_body=GUIDED, stream=True)
+        first = next(chunk for chunk in stream if chunk.choices[0].delta.content)
+        stream.close()
+        while figures()["attune_inflight_requests"] > 1:  # the one that asks is under way itself
+            time.sleep(0.01)
+        written = figures()["attune_engine_tokens_total"]
+        whole = ask(client, extra_body=GUIDED).choices[0].message.content
+        assert first.choices[0].delta.content == (whole or "").split()[0]
+        assert written < len((whole or "").split())

@@ -1,6 +1,7 @@
 """The routes that OpenAI's clients call."""
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,46 +10,44 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response as HttpResponse
 
 from app.api.dependencies import MetricsOf, ServicesOf
-from app.api.error_handlers import error_body, failure_of, request_id_of
-from app.api.openai_schemas import ChatBody, completion, completion_events, model_object
-from app.api.streaming import event, stream_events, unless_client_leaves
+from app.api.openai_schemas import ChatBody, CompletionEvents, completion, model_object
 from app.errors import AttuneError, ModelNotFound, UserNotFound
-from app.services.respond import Response
+from app.http.error_handlers import error_body, failure_of, request_id_of
+from app.http.streaming import event, stream_items, unless_client_leaves
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.post("/chat/completions", response_model=None)
 async def chat_completions(request: Request, body: ChatBody, services: ServicesOf, metrics: MetricsOf) -> HttpResponse:
-    """A chat completion; best-of-n for a person with the personal model, or with ``personalization``."""
+    """A chat completion; personal with the personal model, or with ``personalization``."""
     if body.model not in services.models:
         raise ModelNotFound(body.model, services.models)
     body.check()
     created = datetime.now(UTC)
-    personalization = body.how_personal(personal_model=body.model != services.model)
-    work = _naming_field(services.respond(body.conversation(), personalization, body.sampling()), body)
+    asked = body.conversation(), body.how_personal(personal_model=body.model != services.model), body.sampling()
     headers = {"x-ignored-fields": ", ".join(body.ignored())} if body.ignored() else {}
     if not body.stream:
-        response = await unless_client_leaves(request, work)
+        with _naming_field(body):
+            response = await unless_client_leaves(request, services.respond(*asked))
         metrics.response(response)
         return JSONResponse(completion(response, body, created), headers=headers)
-
-    def render(response: Response) -> Iterator[bytes]:
-        metrics.response(response)
-        return completion_events(response, body, created)
+    events = CompletionEvents(body, created)
 
     def fail(error: AttuneError) -> bytes:
         return event(error_body(failure_of(error), request.url.path, request_id_of(request)))
 
-    stream = await stream_events(work, render, fail)
+    with _naming_field(body):
+        stream = await stream_items(metrics.streamed(services.stream_response(*asked)), events.of, fail)
     stream.headers.update(headers)
     return stream
 
 
-async def _naming_field(work: Coroutine[Any, Any, Response], body: ChatBody) -> Response:
-    """Await ``work``; an unknown user is reported under the field that named them."""
+@contextmanager
+def _naming_field(body: ChatBody) -> Iterator[None]:
+    """An unknown user is reported under the field that named them."""
     try:
-        return await work
+        yield
     except UserNotFound as error:
         person = body.person()
         error.field = person and person[0]

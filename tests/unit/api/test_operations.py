@@ -116,7 +116,7 @@ async def test_the_engine_stops_when_the_client_leaves(
     }
     async with asyncio.timeout(5):
         await app(scope, receive, send)
-    assert engine._inside == 0
+    assert (engine.rows, engine.queue_length) == (0, 0)
 
 
 async def test_with_a_token_set_only_its_bearers_reach_v1(

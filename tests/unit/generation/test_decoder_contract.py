@@ -1,47 +1,88 @@
-"""What every engine promises through ``ports.Decoder``, run against the scripted engine and the real one."""
+"""What every engine promises through ``ports.Decoder``: the scripted and the real one, here and over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from app.entities import Conversation, Message, SamplingOptions
+from app.entities import CandidateSet, Conversation, Message, SamplingOptions
 from app.errors import EngineOverloaded, EngineTimeout, PromptTooLong
+from app.generation.openai_engine import OpenAIEngine
 from app.generation.scripted import ScriptedEngine
 from app.generation.transformers_engine import TransformersEngine
 from app.rewards.artifact import BasisArtifact
+from tests.fakes.remote import RemotelyServed, until
+from tests.fakes.upstream import FakeUpstream
 
 pytestmark = pytest.mark.anyio
 
-Engine = ScriptedEngine | TransformersEngine
+Engine = ScriptedEngine | TransformersEngine | OpenAIEngine | RemotelyServed
+KINDS = ["scripted", "transformers", "openai", "remote scripted", "remote transformers"]
 OPTIONS = SamplingOptions(max_tokens=20, temperature=1.0, top_p=0.9, seed=5)
 LONG = replace(OPTIONS, max_tokens=60, seed=77)
 QUESTION: Conversation = (Message("user", "What should I cook tonight?"),)
 
 
-def _build(kind: str, checkpoint: Path, basis: BasisArtifact, timeout_seconds: float) -> Engine:
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as upstream:
+        upstream.token_seconds = 0.0005
+        yield upstream
+
+
+def _build(kind: str, checkpoint: Path, basis: BasisArtifact, upstream: FakeUpstream, timeout_seconds: float) -> Engine:
+    if kind.startswith("remote "):
+        inner = _build(kind.removeprefix("remote "), checkpoint, basis, upstream, timeout_seconds)
+        size = inner.size if isinstance(inner, ScriptedEngine) else len(basis.basis.axes)
+        return RemotelyServed(inner, size, timeout_seconds=timeout_seconds)
+    if kind == "openai":
+        return OpenAIEngine(
+            checkpoint, basis, upstream_url=upstream.url, queue_size=1, max_rows=32, timeout_seconds=timeout_seconds
+        )
     if kind == "scripted":
         return ScriptedEngine(context=256, queue_size=1, timeout_seconds=timeout_seconds, latency_seconds=0.01)
-    return TransformersEngine(checkpoint, basis, threads=1, queue_size=1, timeout_seconds=timeout_seconds)
+    return TransformersEngine(checkpoint, basis, threads=1, queue_size=1, max_rows=32, timeout_seconds=timeout_seconds)
 
 
-@pytest.fixture(params=["scripted", "transformers"])
-async def engine(request: pytest.FixtureRequest, checkpoint: Path, basis: BasisArtifact) -> AsyncIterator[Engine]:
-    engine = _build(request.param, checkpoint, basis, timeout_seconds=10)
+@pytest.fixture(params=KINDS)
+async def engine(
+    request: pytest.FixtureRequest, checkpoint: Path, basis: BasisArtifact, upstream: FakeUpstream
+) -> AsyncIterator[Engine]:
+    engine = _build(request.param, checkpoint, basis, upstream, timeout_seconds=10)
     await engine.start()
     yield engine
     await engine.close()
 
 
-@pytest.fixture(params=["scripted", "transformers"])
-async def hasty_engine(request: pytest.FixtureRequest, checkpoint: Path, basis: BasisArtifact) -> AsyncIterator[Engine]:
-    engine = _build(request.param, checkpoint, basis, timeout_seconds=0.002)
+@pytest.fixture(params=KINDS)
+async def hasty_engine(
+    request: pytest.FixtureRequest, checkpoint: Path, basis: BasisArtifact, upstream: FakeUpstream
+) -> AsyncIterator[Engine]:
+    engine = _build(request.param, checkpoint, basis, upstream, timeout_seconds=0.002)
     await engine.start()
     yield engine
     await engine.close()
+
+
+def _worker(engine: Engine) -> Any:
+    """The engine that does the work, in this process in any case."""
+    return engine.inner if isinstance(engine, RemotelyServed) else engine
+
+
+async def _asked(engine: Engine, calls: int) -> list["asyncio.Task[object]"]:
+    """Slow calls that have reached the engine."""
+    if isinstance(_worker(engine), ScriptedEngine):
+        _worker(engine).latency_seconds = 0.3
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(engine.candidates(QUESTION, 32, replace(LONG, seed=seed))) for seed in range(calls)
+    ]
+    await asyncio.sleep(0)
+    await until(lambda: _worker(engine).requests >= calls)
+    return tasks
 
 
 async def _texts(engine: Engine, n: int, options: SamplingOptions = OPTIONS) -> list[str]:
@@ -129,20 +170,42 @@ async def test_a_response_that_exceeds_the_context_is_refused(engine: Engine) ->
 
 
 async def test_a_full_queue_refuses_the_next_call(engine: Engine) -> None:
-    tasks = [asyncio.create_task(engine.candidates(QUESTION, 32, replace(LONG, seed=i))) for i in range(2)]
-    await asyncio.sleep(0)
+    tasks = await _asked(engine, 2)
     with pytest.raises(EngineOverloaded):
         await engine.candidates(QUESTION, 32, LONG)
     await asyncio.gather(*tasks)
 
 
 async def test_cancelling_waiting_calls_frees_their_places(engine: Engine) -> None:
-    tasks = [asyncio.create_task(engine.candidates(QUESTION, 32, replace(LONG, seed=i))) for i in range(2)]
-    await asyncio.sleep(0)
+    tasks = await _asked(engine, 2)
     tasks[1].cancel()
     await asyncio.gather(tasks[1], return_exceptions=True)
     assert len((await engine.candidates(QUESTION, 1, OPTIONS)).candidates) == 1
     await tasks[0]
+
+
+async def test_a_caller_that_leaves_frees_every_row(engine: Engine) -> None:
+    (task,) = await _asked(engine, 1)
+    await until(lambda: _worker(engine).rows > 0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await until(lambda: _worker(engine).rows == _worker(engine).queue_length == 0)
+
+
+async def test_the_pieces_of_a_stream_are_the_text_of_the_first_candidate(engine: Engine) -> None:
+    *pieces, drawn = [item async for item in engine.stream(QUESTION, LONG)]
+    (text,) = await _texts(engine, 1, LONG)
+    assert len(pieces) > 1
+    assert "".join(str(piece) for piece in pieces) == text
+    assert isinstance(drawn, CandidateSet)
+    assert drawn.candidates[0].text == text
+
+
+async def test_closing_a_stream_frees_its_row(engine: Engine) -> None:
+    stream = engine.stream(QUESTION, LONG)
+    await anext(stream)
+    await stream.aclose()
+    await until(lambda: _worker(engine).rows == _worker(engine).queue_length == 0)
 
 
 async def test_counters_grow_with_what_was_generated(engine: Engine) -> None:

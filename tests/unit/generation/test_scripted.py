@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from app.engines import scripted_basis
 from app.entities import Message, SamplingOptions
 from app.errors import NonFiniteReward
 from app.generation.scripted import ScriptedEngine
@@ -37,3 +38,8 @@ async def test_lone_surrogates_in_a_response_are_scored_like_any_text() -> None:
 def test_it_needs_no_torch() -> None:
     code = "import sys, app.generation.scripted; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_basis_can_be_made_for_an_engine_that_always_fails() -> None:
+    failing = ScriptedEngine(failures=1.0, basis_version="told")
+    assert (await scripted_basis(failing)).pool.basis_version == "told"

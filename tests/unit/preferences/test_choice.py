@@ -1,11 +1,23 @@
 """Which candidate a person gets: never below the population's unless it is likely better."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.preferences.choice import CAUTION, change_probability, contributions, rank_candidates, reward_moments
+from app.preferences.choice import (
+    CAUTION,
+    SoftOrder,
+    change_probability,
+    contributions,
+    draw_order,
+    kl_bound,
+    rank_candidates,
+    reward_moments,
+    soft_kl,
+)
 from app.preferences.posterior import Posterior
 from app.preferences.synthetic import draw_people
 from tests.unit.preferences.worlds import random_belief, standard_belief
@@ -165,3 +177,73 @@ def test_the_chance_of_a_change_needs_candidates(shape: tuple[int, int, int]) ->
 def test_the_chance_of_a_change_needs_candidates_of_the_same_basis() -> None:
     with pytest.raises(ValueError, match="need"):
         change_probability(POPULATION, np.ones((1, 2, 3)))
+
+
+def drawn(temperature: float, seed: int = 0, rewards: np.ndarray = REWARDS) -> SoftOrder:
+    belief = person([0.2, 0.5], 0.01)
+    rng = np.random.default_rng(seed)
+    return draw_order(belief, POPULATION, rewards, strength=1.0, temperature=temperature, rng=rng)
+
+
+def test_candidates_are_drawn_in_proportion_to_the_exponential_of_their_bounds() -> None:
+    means, stds = reward_moments(person([0.2, 0.5], 0.01), REWARDS - REWARDS[1])
+    wanted = np.exp((means - CAUTION * stds) / 0.7)
+    found = np.bincount([drawn(0.7, seed).order[0] for seed in range(4000)], minlength=3) / 4000
+    np.testing.assert_allclose(found, wanted / wanted.sum(), atol=0.025)  # three standard errors of a share of 4000
+
+
+def test_a_cold_draw_is_the_ranking() -> None:
+    belief = person([0.2, 0.5], 0.01)
+    assert drawn(1e-6).order.tolist() == rank_candidates(belief, POPULATION, REWARDS).tolist()
+    assert drawn(1e-6).entropy == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_hot_draw_is_uniform() -> None:
+    assert drawn(1e6).entropy == pytest.approx(np.log(3), abs=1e-6)
+
+
+def test_the_same_seed_draws_the_same_order() -> None:
+    assert drawn(1.0, 7).order.tolist() == drawn(1.0, 7).order.tolist()
+
+
+@pytest.mark.parametrize(("strength", "temperature"), [(0.0, 1.0), (1.0, 0.0), (1.0, -1.0), (float("nan"), 1.0)])
+def test_a_draw_without_strength_or_temperature_is_refused(strength: float, temperature: float) -> None:
+    with pytest.raises(ValueError, match="both must be positive"):
+        draw_order(
+            POPULATION,
+            POPULATION,
+            REWARDS,
+            strength=strength,
+            temperature=temperature,
+            rng=np.random.default_rng(0),
+        )
+
+
+def divergences(scores: np.ndarray, chances: np.ndarray, n: int, temperature: float) -> tuple[float, float]:
+    """Exactly, over all sets of ``n`` draws: KL of the chosen outcome from ``chances``, and the mean of ``soft_kl``."""
+    chosen, bound = np.zeros_like(chances), 0.0
+    for outcomes in product(range(len(chances)), repeat=n):
+        places = list(outcomes)
+        weights = np.exp((scores[places] - scores[places].max()) / temperature)
+        weights /= weights.sum()
+        chance = chances[places].prod()
+        np.add.at(chosen, places, chance * weights)
+        bound += chance * soft_kl(n, float(-(weights * np.log(np.maximum(weights, 1e-300))).sum()))
+    return float((chosen * np.log(chosen / chances)).sum()), bound
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 5.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_choosing_softly_diverges_by_no_more_than_either_bound(seed: int, temperature: float) -> None:
+    rng = np.random.default_rng(seed)
+    exact, soft = divergences(rng.normal(size=5), rng.dirichlet(np.ones(5)), 4, temperature)
+    assert exact <= min(kl_bound(4), soft) + 1e-9
+
+
+def test_choosing_one_of_one_does_not_diverge() -> None:
+    assert kl_bound(1) == 0.0
+
+
+def test_choosing_among_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        kl_bound(0)

@@ -14,7 +14,7 @@ from app.preferences.priors.atoms import AtomsPrior
 from app.preferences.priors.gaussian import GaussianPrior
 from app.preferences.priors.mixture import MixturePrior
 from app.preferences.priors.simplex import SimplexPrior
-from app.services.respond import Personalization, Sampling
+from app.services.modes import Personalization, Sampling
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio

@@ -1,10 +1,13 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from app.entities import CandidateSet, Conversation, Message, SamplingOptions
 from app.errors import EngineOverloaded, InvalidInput, PromptTooLong, UserNotFound
+from app.services.modes import Personalization, Sampling
 from app.services.put_user import UserChanges
-from app.services.respond import Personalization, Response, Sampling
+from app.services.respond import Response
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +83,8 @@ async def test_the_explanation_adds_up_to_the_margin_over_the_generic_response(w
     response = await generate(world)
     total = sum(part.contribution for part in response.explanation)
     assert response.margin_vs_generic == pytest.approx(total)
-    assert response.margin_vs_generic > 0
+    assert response.chosen[0].reward_mean - response.candidates[0].reward_mean == pytest.approx(total)
+    assert total > 0
 
 
 async def test_without_a_seed_two_responses_differ(world: World) -> None:
@@ -97,9 +101,9 @@ async def test_only_a_seed_that_the_caller_knows_makes_a_request_worth_keeping(
     asked: list[SamplingOptions] = []
     draw = world.engine.candidates
 
-    async def watch(conversation: Conversation, n: int, options: SamplingOptions) -> CandidateSet:
+    async def watch(conversation: Conversation, n: int, options: SamplingOptions, **others: Any) -> CandidateSet:
         asked.append(options)
-        return await draw(conversation, n, options)
+        return await draw(conversation, n, options, **others)
 
     world.engine.candidates = watch  # type: ignore[method-assign]
     await generate(world, Sampling(40, 0.8, 0.95, seed))

@@ -1,7 +1,7 @@
 import pytest
 
 from app.entities import Message
-from app.errors import UserNotFound
+from app.errors import EngineUnreachable, UserNotFound
 from app.services.put_user import UserChanges
 from app.services.record_comparisons import NewComparison
 from tests.fakes.world import World
@@ -53,3 +53,25 @@ async def test_the_export_holds_what_was_said_before_a_reset_too(world: World) -
     assert [item.first for item in export.comparisons] == ["good day"]
     assert len(export.resets) == 1
     assert export.estimate.comparisons == 0
+
+
+async def test_erasing_a_user_lets_the_engine_forget_texts(world: World) -> None:
+    receipt = await world.delete_user("ada")
+    assert (receipt.engine_forgot, world.engine.forgotten) == (True, 1)
+
+
+async def test_an_erasure_without_an_engine_says_that_it_may_still_know_texts(world: World) -> None:
+    async def gone() -> None:
+        raise EngineUnreachable("no answer")
+
+    world.engine.forget = gone  # type: ignore[method-assign]
+    receipt = await world.delete_user("ada")
+    assert not receipt.engine_forgot
+    with pytest.raises(UserNotFound):
+        await world.get_user("ada")
+
+
+async def test_the_engine_is_not_asked_to_forget_for_someone_unknown(world: World) -> None:
+    with pytest.raises(UserNotFound):
+        await world.delete_user("nobody")
+    assert world.engine.forgotten == 0
