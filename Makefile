@@ -2,10 +2,11 @@
 PORT ?= 8000
 HOST := 127.0.0.1
 VENV := .venv
+VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup run test check static format unit bench clean
+.PHONY: setup run test test-vllm check static format unit bench clean
 
 setup: $(VENV)/.serve
 
@@ -28,6 +29,20 @@ run: $(VENV)/.serve
 test: $(VENV)/.test
 	@bash tests/with_postgres.sh $(BIN)/python -m pytest tests
 
+# vLLM brings its own torch and needs an environment of its own. Where it has no build, that is said loudly, and is a
+# failure in continuous integration.
+$(VLLM_VENV)/.vllm: pyproject.toml deploy/make_vllm_venv.sh
+	@echo "Installing vLLM for a processor, with attune (once, some minutes) …"
+	@bash deploy/make_vllm_venv.sh $(VLLM_VENV) && touch $@
+
+test-vllm:
+	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.vllm; then \
+	  $(VLLM_VENV)/bin/python -m pytest tests/vllm; \
+	else \
+	  echo "NOT TESTED: the vLLM backend, since vLLM could not be installed here (see above)." >&2; \
+	  [ "$$CI" != true ]; \
+	fi
+
 check: static unit
 
 static: $(VENV)/.test
@@ -49,4 +64,4 @@ bench: $(VENV)/.test
 	@$(BIN)/python benchmarks/service.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
