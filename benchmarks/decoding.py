@@ -1,141 +1,219 @@
-"""Best-of-N decoding: attune's loop against transformers' ``generate``, in one process, taking turns.
+"""Decoding: attune's loop and engine against transformers' ``generate``, against vLLM, and against themselves.
 
-Both sides draw the same number of tokens for the same prompt from the same float32 weights with the same sampling
-settings, and no side may stop early. ``generate`` yields texts only; the second comparison adds the pass over the
-finished texts that it needs for basis rewards, which attune's loop has read along the way.
+All sides run from the same float32 weights with the same sampling settings and take turns; every side decodes
+just the tokens that are counted, or the run stops. Ratios say how many times as fast the first named side is, round by
+round: in processor seconds of one thread (of all of vLLM's processes together), so that a busy machine changes little.
+``figures`` has wall seconds as well.
+
+Sections: ``best`` (best-of-N with basis rewards against ``generate``, and against not reading rewards), ``vllm`` (the
+same against vLLM on the processor), ``guidance`` (token-level, block-wise, early stopping), ``users`` (eight at once
+against one after another).
 
 Example:
-    python benchmarks/decoding.py --threads 2 --rounds 7 --json decoding.json
+    python benchmarks/decoding.py --rounds 7 --json decoding.json
+    python benchmarks/decoding.py --sections best,users
 """
 
 import argparse
 import json
-import platform
-import statistics
-import time
+import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.entities import Candidate, Message, SamplingOptions
-from app.generation.decoding import Heads, decode
+from app.entities import Steering
 from app.rewards.artifact import BasisArtifact, load_basis
-from app.rewards.language import ChatTokenizer, LanguageModel, load_language_model
+from app.rewards.values import ValueHeads, load_values, values_directory
+from benchmarks.decode.endless import endless_checkpoint
+from benchmarks.decode.engine_side import EngineSides, random_values
+from benchmarks.decode.loop_side import LoopSides
+from benchmarks.decode.turns import Taken, Turn, faster, figures, machine, spread, take_turns
+from benchmarks.decode.vllm_client import VllmMissing, VllmSide
 
 BUNDLED = Path(__file__).parent.parent / "app" / "bundled"
-PROMPT = "I have a free afternoon and some fresh tomatoes. What could I cook for two friends who like simple food?"
-TEMPERATURE, TOP_P = 0.8, 0.95
+USERS = 8
+DROP_BELOW = 0.05
 
 
-class Contest:
-    """Both sides with one prompt; every method takes one turn and returns what it made."""
+@dataclass
+class Result:
+    """What the sections add to; ``skipped`` tells why a section is missing."""
 
-    def __init__(self, model_directory: Path, basis: BasisArtifact, candidates: int, tokens: int) -> None:
-        loaded = load_language_model(model_directory)
-        tokenizer = AutoTokenizer.from_pretrained(model_directory)
-        endless = ChatTokenizer(tokenizer, (), loaded.network.shape.vocabulary)
-        self.model = LanguageModel(loaded.network, endless, loaded.device, loaded.directory)
-        self.heads, self.n, self.tokens, self.seed = Heads.on(loaded, basis), candidates, tokens, 0
-        self.prompt = endless.prompt_ids((Message("user", PROMPT),))
-        self.reference: Any = AutoModelForCausalLM.from_pretrained(model_directory, dtype=torch.float32).eval()
-        self.reference.generation_config.eos_token_id = None
-        self.reference.generation_config.pad_token_id = 0
+    ratios: dict[str, dict[str, float]] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
-    def attune(self, n: int | None = None) -> list[Candidate]:
-        """Texts with basis rewards, by attune's loop."""
-        self.seed += 1
-        options = SamplingOptions(self.tokens, TEMPERATURE, TOP_P, self.seed)
-        return decode(self.model, self.heads, self.prompt, n or self.n, options, check=lambda: None)
 
-    @torch.inference_mode()
-    def generate(self) -> torch.Tensor:
-        """Token ids (candidates, prompt and response) without rewards, by transformers."""
-        prompt = torch.tensor([self.prompt])
-        drawn: torch.Tensor = self.reference.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            do_sample=True,
-            temperature=TEMPERATURE,
-            top_p=TOP_P,
-            top_k=0,
-            num_return_sequences=self.n,
-            max_new_tokens=self.tokens,
-            suppress_tokens=list(self.model.tokenizer.banned_ids),
+@dataclass(frozen=True)
+class Setting:
+    """What all sections share; ``model`` never ends a response."""
+
+    model: Path
+    basis_directory: Path
+    basis: BasisArtifact
+    arguments: argparse.Namespace
+
+    @property
+    def n(self) -> int:
+        """Candidates of a request in best-of-N."""
+        return int(self.arguments.candidates)
+
+    @property
+    def tokens(self) -> int:
+        """New tokens a candidate."""
+        return int(self.arguments.tokens)
+
+    def turns(self, sides: dict[str, Turn]) -> dict[str, list[Taken]]:
+        """As many turns of each side as asked for."""
+        return take_turns(sides, self.arguments.rounds)
+
+
+def best(setting: Setting, result: Result) -> None:
+    """Best-of-N in attune's loop, with and without rewards, against transformers."""
+    sides = LoopSides(setting.model, setting.basis, setting.n, setting.tokens)
+    taken = setting.turns(
+        {
+            "attune": sides.rewards,
+            "attune_without_rewards": sides.texts,
+            "generate": sides.generate,
+            "generate_and_score": sides.generate_and_score,
+        }
+    )
+    result.ratios |= {f"attune_over_{name}": faster(taken, "attune", name) for name in taken if name != "attune"}
+    alone = take_turns({"one_candidate": sides.single}, setting.arguments.rounds)
+    result.figures["best_of_n"] = figures({**taken, **alone}) | {"prompt_tokens": len(sides.prompt)}
+
+
+def vllm(setting: Setting, result: Result) -> None:
+    """Best-of-N with rewards against vLLM on the processor; vLLM with against without rewards.
+
+    ``vllm_stock`` draws texts alone, by vLLM's own sampler.
+    """
+    ours = LoopSides(setting.model, setting.basis, setting.n, setting.tokens)
+    log = Path(tempfile.gettempdir()) / "attune-vllm-side.log"
+    theirs: VllmSide | None = None
+    try:
+        theirs = VllmSide(setting.arguments.model, setting.basis_directory, dtype="float32", log=log)
+        ask = theirs.turn
+        taken = setting.turns(
+            {
+                "attune": ours.rewards,
+                "vllm": lambda: ask("rewards", ours.prompt, setting.n, setting.tokens),
+                "vllm_without_rewards": lambda: ask("plain", ours.prompt, setting.n, setting.tokens),
+                "vllm_stock": lambda: ask("stock", ours.prompt, setting.n, setting.tokens),
+            }
         )
-        return drawn
-
-    @torch.inference_mode()
-    def generate_and_score(self) -> torch.Tensor:
-        """Basis rewards (candidates, K) of texts by transformers."""
-        states = self.reference.model(self.generate()).last_hidden_state[:, len(self.prompt) :]
-        rewards: torch.Tensor = states.mean(dim=1) @ self.heads.weight.T
-        return rewards
-
-    def check(self) -> None:
-        """Both sides draw all the tokens that are counted."""
-        ours = [one.tokens for one in self.attune()]
-        theirs = self.generate().shape
-        if ours != [self.tokens] * self.n or theirs != (self.n, len(self.prompt) + self.tokens):
-            raise SystemExit(f"A side stopped early: {ours} and {tuple(theirs)}.")
-
-
-def seconds(turn: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    turn()
-    return time.perf_counter() - began
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
-
-def measure(contest: Contest, rounds: int) -> dict[str, Any]:
-    contest.check()
-    contest.generate_and_score()
-    turns: dict[str, Callable[[], object]] = {
-        "attune": contest.attune,
-        "generate": contest.generate,
-        "generate_and_score": contest.generate_and_score,
+    except VllmMissing as error:
+        result.skipped["vllm"] = str(error)
+        return
+    finally:
+        if theirs is not None:
+            theirs.close()
+    result.ratios |= {
+        "attune_over_vllm": faster(taken, "attune", "vllm"),
+        "attune_over_vllm_stock": faster(taken, "attune", "vllm_stock"),
+        "vllm_over_vllm_without_rewards": faster(taken, "vllm", "vllm_without_rewards"),
+        "vllm_over_vllm_without_rewards_wall": faster(taken, "vllm", "vllm_without_rewards", "wall"),
     }
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    single: list[float] = []
-    for _ in range(rounds):
-        for name, turn in turns.items():
-            times[name].append(seconds(turn))
-        single.append(seconds(lambda: contest.attune(1)))
-    drawn = contest.n * contest.tokens
+    result.figures["vllm"] = figures(taken)
+
+
+def guidance(setting: Setting, result: Result) -> None:
+    """Steered against plain candidates, in one engine."""
+    values = _values(setting, result)
+    engine = EngineSides(setting.model, setting.basis, values, tokens=setting.tokens, threads=setting.arguments.threads)
+    try:
+        for n in (1, setting.n):
+            taken = setting.turns({"plain": _steered(engine, n, None), "token": _steered(engine, n, engine.token())})
+            result.ratios[f"token_level_over_plain_{n}"] = faster(taken, "token", "plain")
+            result.figures[f"token_level_{n}"] = figures(taken)
+        for continuations in (2, 4):
+            side = {"block": _steered(engine, 1, engine.block(continuations))}
+            result.figures[f"block_wise_{continuations}"] = figures(setting.turns(side))
+        _early(setting, engine, result)
+    finally:
+        engine.close()
+
+
+def users(setting: Setting, result: Result) -> None:
+    """Eight users at once against the same one after another, for one answer each and for best of 4 each."""
+    values = _values(setting, result)
+    engine = EngineSides(setting.model, setting.basis, values, tokens=setting.tokens, threads=setting.arguments.threads)
+    try:
+        for n in (1, 4):
+            taken = setting.turns(
+                {
+                    "together": lambda n=n: engine.users(USERS, n, together=True),  # type: ignore[misc]
+                    "one_after_another": lambda n=n: engine.users(USERS, n, together=False),  # type: ignore[misc]
+                }
+            )
+            name = f"{USERS}_users_together_over_one_after_another_{n}"
+            result.ratios[name] = faster(taken, "together", "one_after_another")
+            result.ratios[f"{name}_wall"] = faster(taken, "together", "one_after_another", "wall")
+            result.figures[f"{USERS}_users_best_of_{n}"] = figures(taken)
+    finally:
+        engine.close()
+
+
+def _values(setting: Setting, result: Result) -> ValueHeads:
+    """The basis' value heads; random ones of the usual size where it has none, which the result tells."""
+    found = values_directory(setting.basis_directory)
+    result.figures["value_heads"] = "the basis' own" if found else "random"
+    size, hidden = setting.basis.heads.shape
+    vocabulary = json.loads((setting.model / "config.json").read_text())["vocab_size"]
+    return load_values(found) if found else random_values(size, hidden, vocabulary)
+
+
+def _steered(engine: EngineSides, n: int, steering: Steering | None) -> Turn:
+    return lambda: engine.steered(n, steering)
+
+
+def _early(setting: Setting, engine: EngineSides, result: Result) -> None:
+    """Early stopping decodes fewer tokens on purpose, so that its turns are compared as they are."""
+    sides = {
+        "whole": _steered(engine, setting.n, None),
+        "stopped": _steered(engine, setting.n, engine.early(DROP_BELOW)),
+    }
+    taken: dict[str, list[Taken]] = {name: [] for name in sides}
+    for number in range(setting.arguments.rounds + 1):
+        for name, side in sides.items():
+            turn = side()
+            if number:
+                taken[name].append(turn)
+    result.ratios[f"best_of_{setting.n}_dropping_below_{DROP_BELOW:g}_over_whole"] = faster(taken, "stopped", "whole")
+    shares = [a.tokens / b.tokens for a, b in zip(taken["stopped"], taken["whole"], strict=True)]
+    result.figures["early_stopping"] = figures(taken) | {"share_of_tokens": spread(shares)}
+
+
+SECTIONS: dict[str, Callable[[Setting, Result], None]] = {
+    "best": best,
+    "vllm": vllm,
+    "guidance": guidance,
+    "users": users,
+}
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All sections asked for, as the benchmark's JSON."""
+    result = Result()
+    with endless_checkpoint(arguments.model) as model:
+        setting = Setting(model, arguments.basis, load_basis(arguments.basis), arguments)
+        for name in arguments.sections.split(","):
+            SECTIONS[name](setting, result)
+    for name, reason in result.skipped.items():
+        print(f"SKIPPED {name}: {reason}.", file=sys.stderr)
+    sizes = {"candidates": arguments.candidates, "tokens_each": arguments.tokens, "rounds": arguments.rounds}
     return {
-        "ratios": {
-            f"attune_over_{name}": spread([b / a for a, b in zip(times["attune"], times[name], strict=True)])
-            for name in ("generate", "generate_and_score")
-        },
-        "figures": {
-            "candidates": contest.n,
-            "tokens_each": contest.tokens,
-            "prompt_tokens": len(contest.prompt),
-            "seconds": {name: spread(taken) for name, taken in times.items()},
-            "tokens_per_second": {name: spread([drawn / one for one in taken]) for name, taken in times.items()},
-            "seconds_for_one_candidate": spread(single),
-        },
+        "benchmark": "decoding",
+        "machine": machine(),
+        "ratios": result.ratios,
+        "figures": sizes | result.figures,
+        "skipped": result.skipped,
     }
-
-
-def machine() -> dict[str, Any]:
-    cpu = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    return {
-        "processor": cpu[0] if cpu else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def main() -> None:
@@ -143,19 +221,20 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=BUNDLED / "model", help="checkpoint directory")
     parser.add_argument("--basis", type=Path, default=BUNDLED / "basis", help="basis artifact directory")
     parser.add_argument("--candidates", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=96, help="new tokens a candidate")
+    parser.add_argument("--tokens", type=int, default=128, help="new tokens a candidate")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=None, help="processor threads; default: torch's choice")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of this process")
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="which parts to run, with commas between")
     parser.add_argument("--json", type=Path, default=None, help="write the result to this file")
-    options = parser.parse_args()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    contest = Contest(options.model, load_basis(options.basis), options.candidates, options.tokens)
-    result = {"benchmark": "decoding", "machine": machine(), **measure(contest, options.rounds)}
-    text = json.dumps(result, indent=2)
+    arguments = parser.parse_args()
+    unknown = set(arguments.sections.split(",")) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section {sorted(unknown)[0]!r}; there are {', '.join(SECTIONS)}")
+    torch.set_num_threads(arguments.threads)
+    text = json.dumps(run(arguments), indent=2)
     print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n")
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """``attune evaluate``: quality claims as commands, with seeds and intervals over people."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated
@@ -12,6 +14,7 @@ import httpx2
 import typer
 
 from app.commands.local_service import local_service
+from app.commands.progress import steps
 from app.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, help="Measure what personalisation is worth.")
@@ -143,3 +146,58 @@ def journey(
         json_out.write_text(journey_json(result, options))
     if plots:
         plot_journey(result, plots / "journey.png")
+
+
+@app.command()
+def frontier(
+    people: Annotated[int, typer.Option(min=2, help="Simulated people, new ones for every seed.")] = 40,
+    prompts: Annotated[str, typer.Option(help="'held-out', or 'training' with --data.")] = "held-out",
+    distinct: Annotated[int, typer.Option(min=1, help="Prompts in all.")] = 48,
+    each: Annotated[int, typer.Option(min=1, help="Of these, for each person.")] = 12,
+    questions: Annotated[int, typer.Option(min=0, max=50, help="Questions that each person answers before.")] = 10,
+    max_tokens: Annotated[int, typer.Option(min=8, help="Longest answer, in tokens.")] = 128,
+    seeds: Annotated[int, typer.Option(min=1, help="How many draws of people, prompts and texts.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 2024,
+    only: Annotated[str | None, typer.Option(help="Only ways to answer that match this regular expression.")] = None,
+    model: Annotated[Path, typer.Option(help="Checkpoint of the language model.")] = BUNDLED / "model",
+    basis: Annotated[Path, typer.Option(help="Basis artifact.")] = BUNDLED / "basis",
+    pool: Annotated[Path, typer.Option(help="Question pool.")] = BUNDLED / "pool",
+    data: Annotated[Path | None, typer.Option(help="Folder that holds the text collections.")] = None,
+    record: Annotated[bool, typer.Option(help="Keep the points in the basis' value heads, for mode auto.")] = False,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write frontier.png into this directory.")] = None,
+) -> None:
+    """What each way to answer is worth to simulated people, and how many tokens it takes.
+
+    Example: attune evaluate frontier --json frontier.json --plots docs/images
+    """
+    prepare(json_out, plots)
+    if prompts not in ("held-out", "training") or (prompts == "training" and data is None):
+        raise InvalidInput("--prompts is 'held-out', or 'training' together with --data.")
+    if record and prompts != "training":
+        raise InvalidInput("--record takes points from training prompts alone; add --prompts training --data DATA.")
+    from app.rewards.values import record_frontier, values_directory
+    from app.training.frontier.arms import matching_cells
+    from app.training.frontier.figures import points, rows, targets
+    from app.training.frontier.measure import Sizes
+    from app.training.frontier.report import markdown, plot, to_json
+    from app.training.frontier.run import Artifacts, FrontierOptions, run_frontier, training_prompts
+
+    heads = values_directory(basis)
+    if record and heads is None:
+        raise InvalidInput(f"There are no value heads in {basis} to keep the points in; run 'attune basis values'.")
+    held_out = (BUNDLED / "held_out_prompts.txt").read_text().splitlines()
+    texts = training_prompts(data, basis) if prompts == "training" and data else held_out
+    options = FrontierOptions(people, seeds, seed, questions, sizes=Sizes(distinct, each), max_tokens=max_tokens)
+    cells = matching_cells(only)
+    with steps() as progress:
+        measured, fluency = asyncio.run(run_frontier(Artifacts(model, basis, pool), texts, cells, options, progress))
+    found = rows(measured, fluency)
+    judged = targets(found)
+    typer.echo(markdown(found, judged, measured))
+    if json_out:
+        json_out.write_text(to_json(found, judged, measured, {"prompts": prompts, "options": asdict(options)}))
+    if plots:
+        plot(found, plots / "frontier.png")
+    if record and heads is not None:
+        record_frontier(heads, points(found))

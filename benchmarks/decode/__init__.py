@@ -1,0 +1,1 @@
+"""The sides of the decoding benchmark, and how turns are timed."""

@@ -1,0 +1,1 @@
+"""Parts of the device benchmark: random models of real size, and a decoding step that a device can replay."""
