@@ -1,14 +1,17 @@
 """Settings, and the only reader of the environment. Knows what a setting means, not what is built from it."""
 
 import difflib
+import json
 import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.functional_serializers import PlainSerializer
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigurationError
 
@@ -17,6 +20,56 @@ ENGINE_PORT = 8001
 TEST_PREFIX = "ATTUNE_TEST_"  # settings of the test suite, which a service started from the same shell may see
 BUNDLED = Path(__file__).parent / "bundled"
 EMBEDDED_DATABASE = Path(".attune") / "attune.db"
+SECRET_ENDINGS = ("token", "key", "secret", "password")
+
+
+def _http_address(url: str) -> str:
+    """Refuse what no client can call, and what would print a password with every error."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise ValueError("must look like http://engine:8001, with nothing after the path")
+    if parts.username is not None:
+        raise ValueError("must hold no name and no password; those belong into the token or key")
+    return url
+
+
+def _in_a_header(secret: SecretStr) -> SecretStr:
+    """Refuse what HTTP cannot carry as a bearer token."""
+    text = secret.get_secret_value()
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("must be printable ASCII without blanks and line ends")
+    return secret
+
+
+def _decoded(value: object) -> object:
+    """The object that a variable holds as JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("must be a JSON object") from None
+
+
+def _without_secrets(value: Any) -> Any:
+    """The same with asterisks for texts whose names end like those of secrets."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: "**********" if isinstance(one, str) and name.lower().endswith(SECRET_ENDINGS) else _without_secrets(one)
+        for name, one in value.items()
+    }
+
+
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+Token = Annotated[SecretStr, Field(min_length=16), AfterValidator(_in_a_header)]
+JsonObject = Annotated[
+    dict[str, Any], NoDecode, BeforeValidator(_decoded), PlainSerializer(_without_secrets, when_used="json")
+]
 
 
 class EngineSettings(BaseModel):
@@ -43,13 +96,13 @@ class EngineSettings(BaseModel):
     prefix_tokens: int = Field(default=16_384, ge=0, le=100_000_000)
     timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
     cached_candidates: int = Field(default=256, ge=0, le=1_000_000)
-    token: SecretStr | None = Field(default=None, min_length=16)
-    upstream_url: str | None = None
+    token: Token | None = None
+    upstream_url: HttpAddress | None = None
     upstream_model: str | None = None
     upstream_key: SecretStr | None = None
     upstream_one_request: bool = False
     upstream_exported: Path | None = None
-    vllm: dict[str, Any] = {}
+    vllm: JsonObject = {}
     scripted_seconds: float = Field(default=0.0, ge=0, le=600)
     scripted_token_seconds: float = Field(default=0.0, ge=0, le=10)
     scripted_failures: float = Field(default=0.0, ge=0, le=1)
@@ -61,7 +114,7 @@ class AuthSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     required: bool | None = None
-    token: SecretStr | None = Field(default=None, min_length=16)
+    token: Token | None = None
 
 
 class PreferenceSettings(BaseModel):
@@ -99,21 +152,13 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     database_url: SecretStr | None = None
-    engine_url: str | None = None
+    engine_url: HttpAddress | None = None
     shutdown_seconds: int = Field(default=30, ge=1, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine: EngineSettings = EngineSettings()
     auth: AuthSettings = AuthSettings()
     preferences: PreferenceSettings = PreferenceSettings()
     questions: QuestionSettings = QuestionSettings()
-
-    @field_validator("engine_url")
-    @classmethod
-    def _http_address(cls, url: str | None) -> str | None:
-        scheme, _, rest = (url or "").partition("://")
-        if url is not None and (scheme not in {"http", "https"} or not rest.strip("/")):
-            raise ValueError("must look like http://engine:8001")
-        return url
 
     @property
     def embedded(self) -> bool:

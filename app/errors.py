@@ -200,12 +200,15 @@ class GuidanceUnavailable(InvalidInput):
 
     code = "guidance_unavailable"
 
-    def __init__(self, kind: str, why: str = "it has no value heads for it") -> None:
-        super().__init__(
-            f"This engine cannot do '{kind}' steering: {why}; use best_of_n, or give the basis value heads with "
-            f"'attune basis fit --value-heads'.",
-            field="personalization.mode",
-        )
+    def __init__(
+        self,
+        kind: str,
+        why: str = "it has no value heads for it",
+        *,
+        remedy: str = "use best_of_n, or give the basis value heads with 'attune basis values'",
+        field: str = "personalization.mode",
+    ) -> None:
+        super().__init__(f"This engine cannot do '{kind}' steering: {why}; {remedy}.", field=field)
 
 
 class PreconditionRequired(AttuneError):

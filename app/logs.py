@@ -33,5 +33,5 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for noisy in ("alembic", "sqlalchemy.engine", "aiosqlite", "asyncio"):
+    for noisy in ("alembic", "sqlalchemy.engine", "aiosqlite", "asyncio", "httpx2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

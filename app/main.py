@@ -172,8 +172,8 @@ def readiness_checks(database: Database, engine: Engine, active: ActiveBasis) ->
 
     async def loaded() -> str:
         if not await engine.ready():
-            raise Unavailable(f"{engine.model} is not loaded")
-        return f"{engine.model} is loaded"
+            raise Unavailable(f"{engine.model} takes on no work now")
+        return f"{engine.model} takes on work"
 
     async def basis() -> str:
         _check_fit(engine, active)

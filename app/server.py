@@ -1,11 +1,13 @@
 """Runs an application in uvicorn, the service's or the engine's, and tells where it listens once it does."""
 
+import asyncio
+import logging
 import math
 import shlex
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import uvicorn
@@ -23,17 +25,39 @@ ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 
 class Server(uvicorn.Server):
-    """A server that says what it serves as soon as it answers."""
+    """A server that says what it serves as soon as it answers, and may be ended before."""
 
     def __init__(self, config: uvicorn.Config, greet: Callable[[int], str]) -> None:
         super().__init__(config)
         self._greet = greet
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell where."""
-        await super().startup(sockets)
+        """Start, then tell where; a signal ends also a start that waits for an engine, which uvicorn would finish."""
+        async with self._unless_told_to_exit():
+            await super().startup(sockets)
         if self.started and self.servers:
             print(self._greet(self.servers[0].sockets[0].getsockname()[1]), flush=True)
+
+    @asynccontextmanager
+    async def _unless_told_to_exit(self) -> AsyncIterator[None]:
+        """Cut the block short once a signal has come."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        watcher = asyncio.create_task(self._cancel_at_exit(task))
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.should_exit:
+                raise
+            task.uncancel()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the start that is cut short is no failure
+        finally:
+            watcher.cancel()
+
+    async def _cancel_at_exit(self, starting: "asyncio.Task[object]") -> None:
+        while not self.should_exit:  # noqa: ASYNC110 - a signal sets a flag, not an event
+            await asyncio.sleep(0.1)
+        starting.cancel()
 
 
 class EngineServer(Server):

@@ -11,6 +11,7 @@ from app.services.rank import Ranking
 from app.services.respond import Response, ScoredCandidate
 
 NOT_COMPARED = "No plain answer was drawn to compare with; it is with explain: full."
+COMPARISON_FAILED = "The plain answer to compare with could not be drawn: {}"
 
 
 class RewardView(BaseModel):
@@ -103,7 +104,7 @@ class PersonalizationView(BaseModel):
             reward=RewardView(mean=best.reward_mean, std=best.reward_std) if personal else None,
             margin_vs_generic=response.margin_vs_generic,
             generic_estimated=response.generic_estimated,
-            note=NOT_COMPARED if response.margin_vs_generic is None else None,
+            note=_note(response),
             kl_bound=response.kl_bound,
             soft_kl=response.soft_kl,
             reason=response.reason,
@@ -113,6 +114,13 @@ class PersonalizationView(BaseModel):
             explanation=[] if explain == "none" else ContributionView.of_all(response.explanation),
             candidates=[CandidateView.of(item) for item in response.candidates] if explain == "full" else None,
         )
+
+
+def _note(response: Response) -> str | None:
+    """Why there is no margin over the plain answer, where there is none."""
+    if response.not_compared is not None:
+        return COMPARISON_FAILED.format(response.not_compared)
+    return NOT_COMPARED if response.margin_vs_generic is None else None
 
 
 class TokenDetails(BaseModel):

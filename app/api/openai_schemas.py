@@ -1,7 +1,7 @@
 """What OpenAI's clients send to chat completions, and the objects they get back."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -45,6 +45,8 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 """Options that would change the meaning of the answer, with the values that do not."""
 CHUNK = "chat.completion.chunk"
+LONGEST_NAME = 64
+MOST_NAMES = 20
 
 
 class ContentPart(BaseModel):
@@ -115,8 +117,9 @@ class ChatBody(Body):
             raise InvalidInput("max_tokens and max_completion_tokens differ; send one of them.", field="max_tokens")
 
     def ignored(self) -> list[str]:
-        """Fields that were sent and have no effect."""
-        return sorted(name for name in self.model_extra or {} if name not in HARMLESS and name.isidentifier())
+        """Fields that were sent and have no effect: at most so many, and such as a header can hold."""
+        names = (name for name in self.model_extra or {} if name not in HARMLESS and len(name) <= LONGEST_NAME)
+        return sorted(name for name in names if name.isascii() and name.isidentifier())[:MOST_NAMES]
 
     def conversation(self) -> Conversation:
         """The conversation; raises ``EmptyPrompt`` or ``InvalidInput``."""
@@ -139,7 +142,8 @@ class ChatBody(Body):
         if self.personalization is None and not personal_model:
             return Personalization(mode="off")
         person = self.person()
-        return (self.personalization or ChatPersonalization()).for_user(person and person[1])
+        wanted = (self.personalization or ChatPersonalization()).for_user(person and person[1])
+        return wanted if self._tells_personalization else replace(wanted, explain="none")
 
     def sampling(self) -> Sampling:
         """The options as the use case takes them."""
@@ -156,6 +160,16 @@ class ChatBody(Body):
     def explain(self) -> Explain:
         """How much to tell about the choice."""
         return self.personalization.explain if self.personalization else "summary"
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with the tokens spent, and with the choice."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def _tells_personalization(self) -> bool:
+        """Whether anybody will read how the response was made; nothing need be drawn to explain it otherwise."""
+        return not self.stream or self.with_usage
 
 
 def completion(response: Response, body: ChatBody, created: datetime) -> dict[str, Any]:
@@ -199,19 +213,15 @@ class CompletionEvents:
                 for word in words(scored.candidate.text):
                     yield self._delta(item.id, index, {"content": word})
             yield self._delta(item.id, index, {}, scored.candidate.finish_reason)
-        if self._with_usage:
+        if self.body.with_usage:
             usage, personalization = UsageView.of(item).model_dump(), _personalization(item, self.body)
             head = _head(item.id, self.body, self.created, CHUNK)
             yield event({**head, "choices": [], "usage": usage, "personalization": personalization})
         yield b"data: [DONE]\n\n"
 
-    @property
-    def _with_usage(self) -> bool:
-        return self.body.stream_options is not None and self.body.stream_options.include_usage
-
     def _delta(self, response_id: str, index: int, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        nothing: dict[str, Any] = {"usage": None} if self._with_usage else {}
+        nothing: dict[str, Any] = {"usage": None} if self.body.with_usage else {}
         return event({**_head(response_id, self.body, self.created, CHUNK), "choices": [choice], **nothing})
 
 

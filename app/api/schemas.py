@@ -164,8 +164,9 @@ class PersonalizationBody(Body):
     ``mode``: off; best_of_n, the best of ``n_candidates`` (16 unless sent); guided, one response that the person's
     reward steers while it is written, or the best of ``n_candidates`` of them; auto, the way with the best measured
     win rate that is predicted to take at most ``latency_budget_ms``, with at most ``n_candidates``. ``guidance``: by
-    token, by block, or by what the engine can. ``early_stopping`` ends candidates that are unlikely to be chosen. With
-    a ``choice_temperature`` above 0, in log-odds, the response is drawn among the candidates instead of the best.
+    token, by block, or by what the engine can. ``early_stopping`` ends candidates that are unlikely to be chosen, where
+    one response comes back. With a ``choice_temperature`` above 0, in log-odds, the response is drawn among the
+    candidates instead of the best. At ``temperature`` 0 there is one candidate, since all would be the same.
     """
 
     mode: Mode = "auto"

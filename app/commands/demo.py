@@ -109,7 +109,7 @@ class Demo:
         chosen = mine["personalization"]
         reasons = sorted(chosen["explanation"], key=lambda one: -abs(one["contribution"]))[:3]
         why = ", ".join(f"{one['label']} {one['contribution']:+.2f}" for one in reasons)
-        margin = f"{chosen['margin_vs_generic']:+.2f} log-odds over the generic answer"
+        margin = _margin(chosen)
         how = f"Best of {chosen['n_candidates']}" if chosen["guidance"] is None else f"Guided by {chosen['guidance']}"
         self.console.print(f"[dim]{how}: {margin} ({why}).[/dim]\n")
 
@@ -130,6 +130,13 @@ class Demo:
             raise RequestRefused(response.json().get("detail", response.text))
         result: dict[str, Any] = response.json()
         return result
+
+
+def _margin(chosen: dict[str, Any]) -> str:
+    """How much better than the generic answer the service believes the personal one to be, or why it does not say."""
+    if chosen["margin_vs_generic"] is None:
+        return str(chosen["note"])
+    return f"{chosen['margin_vs_generic']:+.2f} log-odds over the generic answer"
 
 
 def _bar(mean: float, std: float) -> str:

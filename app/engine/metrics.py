@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from app.entities import CandidateSet
+from app.errors import AttuneError
 from app.http.engine_metrics import EngineCollector, EngineCounters
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -51,6 +52,12 @@ class EngineMetrics:
         self.first_piece = self._histogram(
             "attune_engine_first_piece_seconds", "Time until a stream's first piece of text.", SECONDS
         )
+        self._broken = Counter(
+            "attune_engine_stream_errors",
+            "Streams that ended with an error after their status was sent, by its code.",
+            ("code",),
+            registry=self.registry,
+        )
         self._steps = self._histogram("attune_engine_step_rows", "Candidates decoded together in one step.", ROWS)
         self._step_seconds = self._histogram("attune_engine_step_seconds", "Time of one decoding step.", STEP_SECONDS)
         self._rewards = self._histogram(
@@ -77,6 +84,10 @@ class EngineMetrics:
         self._prompted.inc(drawn.prompt_tokens)
         for index, reward in enumerate(drawn.candidates[0].basis_rewards):
             self._rewards.labels(str(index)).observe(float(reward))
+
+    def broke_off(self, error: AttuneError) -> None:
+        """Count a stream that ended with ``error``, which its status, sent before, cannot tell."""
+        self._broken.labels(error.code).inc()
 
     def on_step(self, rows: int, tokens: int, seconds: float) -> None:
         """Count one decoding step."""

@@ -20,7 +20,7 @@ class Deadline:
     @classmethod
     def of(cls, caller: Caller, most: float) -> "Deadline":
         """The deadline of a call that begins now, and takes at most ``most`` seconds."""
-        seconds = most if caller.timeout_seconds is None else min(most, caller.timeout_seconds)
+        seconds = most if caller.timeout_seconds is None else max(0.0, min(most, caller.timeout_seconds))
         return cls(time.monotonic() + seconds, seconds)
 
     @asynccontextmanager

@@ -146,7 +146,7 @@ class Drawing:
             text = self._tokenizer.text(path.ids)
             path.kept = text[:place], tokens_within(self._tokenizer, path.ids, place)
             return "stop"
-        return "length" if len(path.ids) == self.options.max_tokens else None
+        return "length" if len(path.ids) >= self.options.max_tokens else None
 
     def steer(self, predict: Predict) -> dict[Path, Path]:
         """Choose among blocks and drop the hopeless, after a step and after those that finished have left.
@@ -235,7 +235,10 @@ class Drawing:
         return winner
 
     def _drop(self, guide: Guide, predict: Predict, copies: dict[Path, Path]) -> None:
-        """Stop candidates that will not become the best; what their tokens promise becomes their rewards."""
+        """Stop candidates that will not become the best; what their tokens promise becomes their rewards.
+
+        One in the middle of a block, which joined later than the others, is compared but goes on to the block's end.
+        """
         first = {path.number: copies.get(path, path) for path in reversed(self.live)}
         promised = predict(list(first.values()))
         variances = guide.variances(self._coefficients, [len(path.ids) for path in first.values()])
@@ -243,7 +246,7 @@ class Drawing:
         rewards = np.array([*(promised @ self._coefficients), *known])
         found = hopeless(rewards, np.array([*variances, *[0.0] * len(known)]), self.steering.drop_below)
         for path, prediction, is_hopeless in zip(first.values(), promised, found, strict=False):
-            if is_hopeless:
+            if is_hopeless and (self.width == 1 or len(path.ids) == self._block_starts[path.number]):
                 path.finish, path.promised = "dropped", prediction
                 self.discarded += len(path.ids)
                 self.done[path.number] = path

@@ -73,8 +73,8 @@ class EngineConnection:
                 yield response
             finally:
                 await response.aclose()
-        except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
+        except httpx2.RequestError as error:
+            raise _unreachable(error) from error
 
     async def look(self) -> ModelView:
         """What the engine says of itself now.
@@ -90,8 +90,8 @@ class EngineConnection:
                     content = await response.aread()
                 finally:
                     await response.aclose()
-        except (TimeoutError, httpx2.TransportError) as error:
-            raise self._unreachable(error) from error
+        except (TimeoutError, httpx2.RequestError) as error:
+            raise _unreachable(error) from error
         if response.status_code == 401:
             raise ConfigurationError(
                 f"The engine at {self.url} refuses the token; set the same ATTUNE_ENGINE__TOKEN here and there."
@@ -131,15 +131,17 @@ class EngineConnection:
         except BROKEN:
             return await self._http.send(request, stream=True)
 
-    def _unreachable(self, error: Exception) -> EngineUnreachable:
-        return EngineUnreachable(f"The engine at {self.url} did not answer ({type(error).__name__}); try again.")
+
+def _unreachable(error: Exception) -> EngineUnreachable:
+    """Callers of the service read this too: where the engine is, is none of their business."""
+    return EngineUnreachable(f"The engine did not answer ({type(error).__name__}); try again.")
 
 
 def decoded(content: str | bytes) -> Any:
     """The decoded body, or nothing where it is no JSON."""
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

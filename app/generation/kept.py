@@ -11,12 +11,14 @@ _Key = tuple[Conversation, SamplingOptions, Steering | None, int]
 class KeptCandidates:
     """Up to ``capacity`` sets by conversation, options and steering; those used longest ago are forgotten first.
 
-    Steered candidates may depend on how many there are, so that only sets of the same size are recalled.
+    Steered candidates may depend on how many there are, so that only sets of the same size are recalled. ``epoch``
+    counts how often everything was dropped.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._kept: OrderedDict[_Key, CandidateSet] = OrderedDict()
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -41,12 +43,19 @@ class KeptCandidates:
         options: SamplingOptions,
         drawn: CandidateSet,
         steering: Steering | None = None,
+        *,
+        epoch: int | None = None,
     ) -> None:
-        """Keep a set, unless its options tell that nobody can ask for it again."""
-        if not options.cacheable:
+        """Keep a set, unless its options tell that nobody can ask for it again, or a larger one is kept.
+
+        With the ``epoch`` at which it was asked for, nor if everything has been dropped since.
+        """
+        if not options.cacheable or epoch not in (None, self.epoch):
             return
         key = conversation, options, steering, 0 if steering is None else len(drawn.candidates)
-        self._kept[key] = drawn
+        known = self._kept.get(key)
+        if known is None or len(known.candidates) <= len(drawn.candidates):
+            self._kept[key] = drawn
         self._kept.move_to_end(key)
         while len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
@@ -54,3 +63,4 @@ class KeptCandidates:
     def forget(self) -> None:
         """Drop everything."""
         self._kept.clear()
+        self.epoch += 1

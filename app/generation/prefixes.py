@@ -14,13 +14,18 @@ from app.rewards.language import LanguageModel
 _LEAST_REUSED = 16
 """Shorter beginnings are read again: it takes no time, and products of fewer tokens round otherwise (measured)."""
 
+_Kept = OrderedDict[tuple[int, ...], tuple[Prompt, Int64[np.ndarray, " tokens"]]]
+
 
 class Prefixes:
-    """At most ``tokens`` tokens of prompts, those used longest ago forgotten first. 0 keeps nothing."""
+    """At most ``tokens`` tokens of prompts, those used longest ago forgotten first. 0 keeps nothing.
+
+    One thread reads; any may let it forget, also in the middle of a prompt, which is not kept then.
+    """
 
     def __init__(self, model: LanguageModel, tokens: int) -> None:
         self._model, self._budget = model, tokens
-        self._kept: OrderedDict[tuple[int, ...], tuple[Prompt, Int64[np.ndarray, " tokens"]]] = OrderedDict()
+        self._kept: _Kept = OrderedDict()
 
     @property
     def tokens(self) -> int:
@@ -32,35 +37,38 @@ class Prefixes:
 
         The states are those of a prompt read from its beginning: in float32 on a CPU bit for bit, as measured.
         """
-        known, length = self._most_similar(np.array(ids))
+        kept = self._kept
+        known, length = _most_similar(kept, np.array(ids))
         if known is not None and length == len(ids) == len(known.ids):
-            self._kept.move_to_end(known.ids)
+            kept.move_to_end(known.ids)
             return known, length
         length = min(length, len(ids) - 1)  # the last token has to be read for its state
         length = length if length >= _LEAST_REUSED else 0
         cache = None if known is None or not length else known.memory.beginning(length, len(ids))
         memory, state = self._model.network.prefill(self._model.tensor([ids[length:]]), cache=cache)
         prompt = Prompt(tuple(ids), memory, state)
-        self._keep(prompt)
+        self._keep(kept, prompt)
         return prompt, length
 
     def forget(self) -> None:
-        """Keep no prompt any more."""
-        self._kept.clear()
+        """Keep no prompt any more, nor one that is being read."""
+        self._kept = OrderedDict()
 
-    def _most_similar(self, ids: Int64[np.ndarray, " tokens"]) -> tuple[Prompt | None, int]:
-        best, longest = None, 0
-        for prompt, kept in self._kept.values():
-            size = min(len(ids), len(kept))
-            different = (ids[:size] != kept[:size]).argmax() if size else 0
-            length = size if not size or ids[different] == kept[different] else int(different)
-            if length > longest or (length == longest and best is not None and len(kept) == len(ids)):
-                best, longest = prompt, length
-        return best, longest
-
-    def _keep(self, prompt: Prompt) -> None:
+    def _keep(self, kept: _Kept, prompt: Prompt) -> None:
         if len(prompt.ids) > self._budget:
             return
-        self._kept[prompt.ids] = prompt, np.array(prompt.ids)
-        while self.tokens > self._budget:
-            self._kept.popitem(last=False)
+        kept[prompt.ids] = prompt, np.array(prompt.ids)
+        tokens = sum(map(len, kept))
+        while tokens > self._budget:
+            tokens -= len(kept.popitem(last=False)[0])
+
+
+def _most_similar(kept: _Kept, ids: Int64[np.ndarray, " tokens"]) -> tuple[Prompt | None, int]:
+    best, longest = None, 0
+    for prompt, other in kept.values():
+        size = min(len(ids), len(other))
+        different = (ids[:size] != other[:size]).argmax() if size else 0
+        length = size if not size or ids[different] == other[different] else int(different)
+        if length > longest or (length == longest and best is not None and len(other) == len(ids)):
+            best, longest = prompt, length
+    return best, longest

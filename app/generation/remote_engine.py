@@ -3,14 +3,14 @@
 Knows the wire, not the model. What the engine's process raises is raised here again, as the same class.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 import httpx2
 import numpy as np
+import structlog
 from jaxtyping import Float64
 from pydantic import BaseModel, ValidationError
 
@@ -25,6 +25,7 @@ from app.entities import (
     SteeringKind,
 )
 from app.errors import ArtifactIncompatible, ConfigurationError, EngineTimeout, EngineUnreachable, Unavailable
+from app.generation.deadline import Deadline
 from app.generation.engine_connection import EngineConnection, decoded, read
 from app.generation.wire import (
     DELTA,
@@ -47,6 +48,8 @@ from app.generation.wire_errors import error_of
 START_SECONDS = 600.0
 LONGEST_DEADLINE = 3600.0
 Sent = TypeVar("Sent", bound=BaseModel)
+
+log = structlog.get_logger("attune.engine")
 
 
 class RemoteEngine:
@@ -79,6 +82,7 @@ class RemoteEngine:
         self.timeout_seconds, self.start_seconds = min(timeout_seconds, LONGEST_DEADLINE), start_seconds
         self.requests = self.tokens_generated = self.tokens_discarded = self.queue_length = self.rows = 0
         self.seconds_decoding = 0.0
+        self._able = True
         self._model: ModelView | None = None
         self._speed: SpeedView | None = None
         self._connection = EngineConnection(url, token)
@@ -90,7 +94,7 @@ class RemoteEngine:
 
     @property
     def steering(self) -> frozenset[SteeringKind]:
-        """What the engine could do when this process started; nothing before that."""
+        """What the engine could do when it was last looked at; nothing before that."""
         return frozenset() if self._model is None else frozenset(self._model.steering)
 
     @property
@@ -126,16 +130,23 @@ class RemoteEngine:
         await self._connection.close()
 
     async def ready(self) -> bool:
-        """Whether the engine answers, is ready, and still serves the expected basis."""
+        """Whether the engine answers, is ready, and still serves the expected basis; the log tells why not."""
         try:
             model = await self._connection.look()
-        except (Unavailable, ConfigurationError):
+            self._check_basis(*(basis.version for basis in model.bases))
+        except (Unavailable, ConfigurationError) as error:
+            if self._able:
+                log.warning("engine_not_ready", url=self.url, why=error.message)
+            self._able = False
             return False
-        return self._model is not None and self.basis_version in [basis.version for basis in model.bases]
+        if self._model is None:
+            return False
+        self._able, self._model = True, model
+        return True
 
     async def forget(self) -> None:
         """Let the engine drop every text and prompt that it keeps for reuse."""
-        async with self._deadline(self.timeout_seconds), self._connection.answer("/v1/forget", None):
+        async with Deadline.of(ANYBODY, self.timeout_seconds).enforced(), self._connection.answer("/v1/forget", None):
             pass
 
     async def candidates(
@@ -155,12 +166,12 @@ class RemoteEngine:
             EngineTimeout: After the deadline; the engine then stops.
             EngineUnreachable: If the engine cannot be reached, or serves another basis by now.
         """
-        seconds = self._allowed(caller)
-        body = _body(CandidatesBody, conversation, options, steering, caller, seconds, n=n)
+        deadline = self._begin(caller)
+        body = self._body(CandidatesBody, conversation, options, steering, caller, deadline, n=n)
         with self._counted(n):
-            async with self._deadline(seconds), self._connection.answer("/v1/candidates", body) as response:
+            async with deadline.enforced(), self._connection.answer("/v1/candidates", body) as response:
                 view = read(CandidatesView, await response.aread())
-        return self._count(view)
+        return self._count(view, n)
 
     async def stream(
         self,
@@ -174,19 +185,16 @@ class RemoteEngine:
 
         Raises as ``candidates`` does.
         """
-        seconds = self._allowed(caller)
-        body = _body(GuidedBody, conversation, options, steering, caller, seconds, stream=True)
-        began = time.monotonic()
+        deadline = self._begin(caller)
+        body = self._body(GuidedBody, conversation, options, steering, caller, deadline, stream=True)
         with self._counted(1):
             async with aclosing(self._events(body)) as events:
                 while True:
-                    async with self._deadline(seconds, since=began):
+                    async with deadline.enforced():
                         item = await anext(events, None)
                     if item is None:
-                        raise EngineUnreachable(
-                            f"The engine at {self.url} ended a stream before its result; try again."
-                        )
-                    yield self._count(item) if isinstance(item, CandidatesView) else item
+                        raise EngineUnreachable("The engine ended a stream before its result; try again.")
+                    yield self._count(item, 1) if isinstance(item, CandidatesView) else item
                     if not isinstance(item, str):
                         return
 
@@ -194,44 +202,58 @@ class RemoteEngine:
         self, conversation: Conversation, responses: Sequence[str], *, caller: Caller = ANYBODY
     ) -> Float64[np.ndarray, "responses basis"]:
         """Basis rewards (responses, K) of texts written elsewhere, read there. Raises as ``candidates`` does."""
-        seconds, size = self._allowed(caller), self._size()
+        deadline = self._begin(caller)
         try:
             body = RewardsBody(
                 messages=turns(conversation),
                 responses=list(responses),
                 tenant=caller.tenant,
-                timeout_seconds=seconds,
+                timeout_seconds=deadline.seconds,
+                basis_version=self.basis_version,
             )
         except ValidationError as error:
             raise refused(error) from None
         with self._counted(0):
-            async with self._deadline(seconds), self._connection.answer("/v1/basis-rewards", body) as response:
+            async with deadline.enforced(), self._connection.answer("/v1/basis-rewards", body) as response:
                 view = read(RewardsView, await response.aread())
         self._check_basis(view.basis_version)
-        return view.matrix(size)
+        self._check_rows(view.basis_rewards, len(responses))
+        return view.matrix(self._size())
 
     def _size(self) -> int:
         """K of the expected basis."""
         return next((basis.K for basis in self._started.bases if basis.version == self.basis_version), 0)
 
-    def _allowed(self, caller: Caller) -> float:
-        """Seconds that a call may take."""
+    def _begin(self, caller: Caller) -> Deadline:
+        """Until when a call may take; raises ``EngineTimeout`` where that has passed already."""
         self._started  # noqa: B018 - nobody calls an engine that was not found yet
-        return min(self.timeout_seconds, caller.timeout_seconds or self.timeout_seconds)
+        deadline = Deadline.of(caller, self.timeout_seconds)
+        if not deadline.seconds:
+            raise EngineTimeout(deadline.seconds)
+        return deadline
 
-    def _count(self, view: CandidatesView) -> CandidateSet:
+    def _count(self, view: CandidatesView, n: int) -> CandidateSet:
         self._check_basis(view.basis_version)
+        self._check_rows([one.basis_rewards for one in view.candidates], n)
         self.tokens_generated += view.usage.completion_tokens
         self.tokens_discarded += view.usage.discarded_tokens
         self._speed = view.speed
         return view.drawn()
 
-    def _check_basis(self, version: str) -> None:
+    def _check_basis(self, *held: str) -> None:
         """Rewards on another basis mean something else: an engine that was replaced must not be listened to."""
-        if version != self.basis_version:
+        if self.basis_version not in held:
             raise EngineUnreachable(
-                f"The engine at {self.url} now serves basis {version} instead of {self.basis_version}; restart this "
-                f"process with the same basis."
+                f"The engine now serves basis {', '.join(held)} instead of {self.basis_version}; restart this process "
+                f"with the same basis."
+            )
+
+    def _check_rows(self, rows: Sequence[Sequence[float]], wanted: int) -> None:
+        """There must be K rewards for everything that was asked for."""
+        if [len(row) for row in rows] != [self._size()] * wanted:
+            raise EngineUnreachable(
+                f"The engine's answer does not hold {self._size()} rewards for each of {wanted} texts; run the same "
+                f"release in both processes."
             )
 
     @contextmanager
@@ -247,16 +269,6 @@ class RemoteEngine:
             self.rows -= rows
             self.seconds_decoding += time.monotonic() - began
 
-    @asynccontextmanager
-    async def _deadline(self, seconds: float, since: float | None = None) -> AsyncIterator[None]:
-        """Raise ``EngineTimeout`` ``seconds`` after ``since``, or after now."""
-        left = seconds if since is None else seconds - (time.monotonic() - since)
-        try:
-            async with asyncio.timeout(left):
-                yield
-        except TimeoutError as error:
-            raise EngineTimeout(seconds) from error
-
     async def _events(self, body: BaseModel) -> AsyncGenerator[str | CandidatesView, None]:
         async with self._connection.answer("/v1/guided", body) as response:
             async for event in httpx2.EventSource(response, max_event_size=None):
@@ -267,30 +279,31 @@ class RemoteEngine:
                 elif event.event == ERROR:
                     raise error_of(200, decoded(event.data))
 
-
-def _body(
-    kind: type[Sent],
-    conversation: Conversation,
-    options: SamplingOptions,
-    steering: Steering | None,
-    caller: Caller,
-    seconds: float,
-    **more: object,
-) -> Sent:
-    """The request of ``kind`` that says all this; raises ``InvalidInput`` for what is outside the wire's limits."""
-    try:
-        return kind(
-            messages=turns(conversation),
-            max_tokens=options.max_tokens,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            seed=int(options.seed),
-            stop=list(options.stop),
-            cacheable=options.cacheable,
-            steering=None if steering is None else SteeringBody.of(steering),
-            tenant=caller.tenant,
-            timeout_seconds=seconds,
-            **more,
-        )
-    except ValidationError as error:
-        raise refused(error) from None
+    def _body(
+        self,
+        kind: type[Sent],
+        conversation: Conversation,
+        options: SamplingOptions,
+        steering: Steering | None,
+        caller: Caller,
+        deadline: Deadline,
+        **more: object,
+    ) -> Sent:
+        """The request of ``kind`` that says all this; raises ``InvalidInput`` for what is outside the wire's limits."""
+        try:
+            return kind(
+                messages=turns(conversation),
+                max_tokens=options.max_tokens,
+                temperature=options.temperature,
+                top_p=options.top_p,
+                seed=int(options.seed),
+                stop=list(options.stop),
+                cacheable=options.cacheable,
+                steering=None if steering is None else SteeringBody.of(steering),
+                tenant=caller.tenant,
+                timeout_seconds=deadline.seconds,
+                basis_version=self.basis_version,
+                **more,
+            )
+        except ValidationError as error:
+            raise refused(error) from None

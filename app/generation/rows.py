@@ -25,6 +25,8 @@ _SHARED_ROWS = 3
 _LEAST_KEYS = 4
 """Products with fewer keys are computed by other kernels, which round otherwise; the first steps look at empty ones."""
 _ALLOCATED_TOKENS = 32
+_KEPT_PLACES = 32_768
+"""Buffers for more tokens than this, of all rows together, are given back as soon as no row is left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,9 @@ class RunningRows:
     ``rewards`` (rows, tokens, K) the basis rewards of each, and ``uniforms`` (rows, tokens, 2) what it is drawn by.
     """
 
-    def __init__(self, network: LlamaNetwork, heads: Float[Tensor, "basis hidden"]) -> None:
-        self.network, self._basis = network, len(heads)
+    def __init__(self, network: LlamaNetwork, heads: Float[Tensor, "basis hidden"], most: int = 0) -> None:
+        """No rows yet; buffers grow ahead of need up to ``most`` rows."""
+        self.network, self._basis, self._most = network, len(heads), most
         self._heads = Linear(heads) if len(heads) else None
         self.prompts: list[Prompt] = []
         self.lengths: list[int] = []
@@ -113,6 +116,8 @@ class RunningRows:
         if moved or len(order) != before or len(self.states) != self.padded:
             spare = [order[0]] * (self.padded - len(order)) if order else []
             self.states = self.states[self._index(order + spare)]
+        if not order and self.uniforms.shape[0] * self.uniforms.shape[1] > _KEPT_PLACES:
+            self._allocate(ROW_MULTIPLE, _ALLOCATED_TOKENS)
         self._lay_out()
 
     @torch.inference_mode()
@@ -221,7 +226,8 @@ class RunningRows:
             return
         old = (self._keys, self._values, self.sums, self.rewards, self.uniforms)
         used, count = self._used, self.count
-        self._allocate(max(have_rows, 2 * rows) if rows > have_rows else have_rows, max(tokens, have_tokens))
+        ahead = max(rows, min(2 * rows, self._most))
+        self._allocate(ahead if rows > have_rows else have_rows, max(tokens, have_tokens))
         self._used = used
         for new, kept in zip((self._keys, self._values), old[:2], strict=True):
             new[:, :count, :, :used] = kept[:, :count, :, :used]

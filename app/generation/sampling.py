@@ -13,6 +13,9 @@ from torch import Tensor
 PLAUSIBLE = 0.02
 """Guidance draws no token less probable than this share of the most probable one, whatever the tilt promises."""
 
+LEAST_TEMPERATURE = 1e-6
+"""Lower temperatures above 0 are raised to this, which is as good as greedy: quotients of 32 bits would overflow."""
+
 _USUAL_NUCLEUS = 256
 _BELOW_ONE = 1 - 2**-50
 

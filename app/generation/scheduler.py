@@ -20,7 +20,7 @@ from app.generation.heads import Heads
 from app.generation.observer import EngineObserver, Unobserved
 from app.generation.prefixes import Prefixes
 from app.generation.rows import Prompt, RunningRows, placement
-from app.generation.sampling import draw_tokens, tempered
+from app.generation.sampling import LEAST_TEMPERATURE, draw_tokens, tempered
 from app.generation.speed import StepTimes
 from app.rewards.language import LanguageModel
 
@@ -82,7 +82,7 @@ class Scheduler:
     def reset(self) -> None:
         """Drop everything under way, with the buffers."""
         self.drawings = []
-        self._rows = RunningRows(self.model.network, self.heads.weight)
+        self._rows = RunningRows(self.model.network, self.heads.weight, most=self.max_rows)
         self._prompts: dict[Drawing, Prompt] = {}
         self._paths: list[Path] = []
         self._row_of: dict[Path, int] = {}
@@ -90,13 +90,15 @@ class Scheduler:
 
     def accepts(self, rows: int) -> bool:
         """Whether a request of so many rows may start now; one with too many waits until nothing else is under way."""
-        if any(drawing.pending for drawing in self.drawings):
-            return False
-        return not self._paths or self.rows + rows <= self.max_rows
+        taken = self.rows + sum(len(drawing.pending) * drawing.width for drawing in self.drawings)
+        return not taken or taken + rows <= self.max_rows
 
     @torch.inference_mode()
     def start(self, drawing: Drawing) -> None:
-        """Read the prompt, and let as many of the candidates join as there is room for."""
+        """Read the prompt; the candidates join with the next step, as many as there is room for.
+
+        An exception leaves the batch as it was.
+        """
         began = time.perf_counter()
         prompt, drawing.reused = self.prefixes.read(drawing.prompt_ids)
         drawing.prompt_rewards = self._rows.read(prompt.state)[0].double().cpu().numpy()
@@ -105,7 +107,6 @@ class Scheduler:
             self.observer.on_reuse(drawing.reused)
         self._prompts[drawing] = prompt
         self.drawings.append(drawing)
-        self._fill()
         self.seconds += time.perf_counter() - began
 
     @torch.inference_mode()
@@ -122,6 +123,8 @@ class Scheduler:
 
         An exception that is not one request's own leaves the batch in no usable state: ``reset`` it.
         """
+        arrived = time.perf_counter()
+        self._fill()
         began, rows = time.perf_counter(), self.rows
         tokens = self._choose()
         tokens, appended = self._append(tokens, tokens.tolist())
@@ -131,7 +134,7 @@ class Scheduler:
                 self._on_states([path.number for path in self._paths], self._rows.states[: self.rows])
         finished = self._advance(attempt)
         taken = time.perf_counter() - began
-        self.seconds += taken
+        self.seconds += taken + began - arrived
         self.times.note(rows, taken)
         self.observer.on_step(rows, appended, taken)
         return finished
@@ -182,7 +185,6 @@ class Scheduler:
             self.drawings.remove(drawing)
             del self._prompts[drawing]
         self._rearrange(copies)
-        self._fill()
         return finished
 
     def _advance_one(self, drawing: Drawing, copies: dict[Path, Path]) -> None:
@@ -242,7 +244,8 @@ class Scheduler:
         options = [path.owner.options for path in self._paths]
         spare = [1.0] * (self._rows.padded - len(options))
         device = self.model.device
-        self._temperature = torch.tensor([*(one.temperature for one in options), *spare], device=device)
+        temperatures = [one.temperature and max(one.temperature, LEAST_TEMPERATURE) for one in options]
+        self._temperature = torch.tensor([*temperatures, *spare], device=device)
         self._top_p = torch.tensor([*(one.top_p for one in options), *spare], dtype=torch.float64, device=device)
         greedy = [one.temperature == 0 for one in options]
         self._greedy = "all" if all(greedy) else "some" if any(greedy) else "none"

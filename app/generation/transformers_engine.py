@@ -6,68 +6,42 @@ context than the model reads the beginning of a long text. Knows no users.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import structlog
-import torch
 from jaxtyping import Float64
 
 from app.entities import (
     ANYBODY,
     Caller,
-    Candidate,
     CandidateSet,
     Conversation,
     DecodingSpeed,
-    Message,
     SamplingOptions,
     Steering,
     SteeringKind,
 )
-from app.errors import GuidanceUnavailable, InvalidInput, PromptTooLong, Unavailable
+from app.errors import GuidanceUnavailable, InvalidInput, Unavailable
 from app.generation.drawing import Drawing
-from app.generation.guided import Guide
 from app.generation.hardware import dtype_of, usual_device, usual_threads
-from app.generation.heads import Heads
 from app.generation.kept import KeptCandidates
+from app.generation.loaded_model import LoadedModel
 from app.generation.observer import EngineObserver, Unobserved
-from app.generation.scheduler import Scheduler
 from app.generation.worker import Check, EngineWorker
-from app.rewards.artifact import BasisArtifact, check_model
-from app.rewards.language import LanguageModel, load_language_model
+from app.rewards.artifact import BasisArtifact
 from app.rewards.scorer import basis_rewards
-from app.rewards.trunk import Trunk
-from app.rewards.trunk_transformers import trunk_of
-from app.rewards.values import ValueHeads, check_values
+from app.rewards.values import ValueHeads
 
 __all__ = ["TransformersEngine", "usual_threads"]
 
-log = structlog.get_logger("attune.engine")
-
 _LOADING_SECONDS = 3600.0
 _SCORED_TOKENS = 64
-_WARM_UP = SamplingOptions(max_tokens=3, temperature=1.0, top_p=0.9, seed=0)
-_WARM_UP_SIZES = (1, 4, 16)
 
 OnText = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What the worker's thread owns; there are no ``heads`` to read while decoding if ``trunk`` is another model."""
-
-    model: LanguageModel
-    trunk: Trunk
-    heads: Heads
-    guide: Guide | None
-    scheduler: Scheduler
 
 
 class TransformersEngine:
@@ -115,8 +89,7 @@ class TransformersEngine:
         self._max_rows, self._prefix_tokens = max_rows, prefix_tokens
         self._worker = EngineWorker(queue_size=queue_size, timeout_seconds=timeout_seconds)
         self._kept = KeptCandidates(cached_candidates)
-        self._loaded: _Loaded | None = None
-        self._seconds_scoring = 0.0
+        self._loaded: LoadedModel | None = None
         self.requests = 0
         self.tokens_generated = 0
         self.tokens_discarded = 0
@@ -154,7 +127,7 @@ class TransformersEngine:
     @property
     def seconds_decoding(self) -> float:
         """Seconds spent on candidates, reading them with the basis' own trunk included."""
-        return self._seconds_scoring + (0.0 if self._loaded is None else self._loaded.scheduler.seconds)
+        return 0.0 if self._loaded is None else self._loaded.scheduler.seconds + self._loaded.seconds_scoring
 
     async def start(self) -> None:
         """Load the model in the worker's thread and decode a few tokens, so that the first request is as fast as any.
@@ -175,11 +148,10 @@ class TransformersEngine:
         return self._loaded is not None and self._worker.accepting
 
     async def forget(self) -> None:
-        """Drop every text and prompt kept for reuse; nothing that is being decoded."""
+        """Drop every text and prompt kept for reuse, at once; what is being decoded goes on, but is not kept."""
         self._kept.forget()
         if self._loaded is not None:
-            prefixes = self._loaded.scheduler.prefixes
-            await self._worker.run(lambda _: prefixes.forget())
+            self._loaded.scheduler.prefixes.forget()
 
     async def candidates(
         self,
@@ -193,9 +165,10 @@ class TransformersEngine:
         """Draw ``n`` completions of ``conversation`` with their basis rewards, from one prefill.
 
         Candidate i depends on the conversation, the options, the steering and i alone, except where early stopping
-        compares it with the others; what was drawn before is not drawn again, unless the options tell that it is not
-        ``cacheable``: then no text of it stays in memory. Where the basis has a trunk of its own, rewards are of as
-        much of a text as the trunk's context holds after the prompt.
+        compares it with the others. What was drawn before is not drawn again, unless the options tell that it is not
+        ``cacheable``: then no candidate stays in memory, though the prompt may, for the conversation's next turn.
+        Where the basis has a trunk of its own, rewards are of as much of a text as the trunk's context holds after
+        the prompt.
 
         Raises:
             PromptTooLong: Before any decoding, if the prompt and ``options.max_tokens`` exceed the context, or the
@@ -280,25 +253,23 @@ class TransformersEngine:
             return known
 
         def prepare() -> Drawing:
-            ids = self._fitting_prompt(loaded, conversation, options.max_tokens)
+            ids = loaded.fitting_prompt(conversation, options.max_tokens)
             make = partial(Drawing, ids, n, options, loaded.model.tokenizer)
             return make(steering=steering, guide=loaded.guide, on_text=on_text)
 
-        rows = _rows(n, options, steering)
+        rows, epoch = _rows(n, options, steering), self._kept.epoch
         settle = partial(self._settle, loaded, conversation)
         drawn = await self._worker.decode(
             prepare, settle, rows=rows, caller=caller, cost=float(rows * options.max_tokens)
         )
-        self._kept.keep(conversation, options, drawn, steering)
+        self._kept.keep(conversation, options, drawn, steering, epoch=epoch)
         return drawn
 
-    def _settle(self, loaded: _Loaded, conversation: Conversation, drawing: Drawing, check: Check) -> CandidateSet:
+    def _settle(self, loaded: LoadedModel, conversation: Conversation, drawing: Drawing, check: Check) -> CandidateSet:
         """The set of a finished drawing, in the worker's thread."""
         candidates = drawing.candidates()
         if self._artifact.trunk is not None:
-            began = time.perf_counter()
-            candidates = self._scored(loaded.trunk, conversation, candidates, check)
-            self._seconds_scoring += time.perf_counter() - began
+            candidates = loaded.score(conversation, candidates, check)
         copies = drawing.n // drawing.distinct
         self.tokens_generated += drawing.generated * copies
         self.tokens_discarded += drawing.discarded * copies
@@ -311,67 +282,23 @@ class TransformersEngine:
             drawing.reused,
         )
 
-    def _load(self, check: Check) -> _Loaded:
-        most = torch.get_num_threads()
-        torch.set_num_threads(self._threads or 1)  # holds for the thread that calls it: the worker's
-        check_model(self._artifact.manifest, self._directory)
-        if self._values is not None:
-            check_values(self._values, self._artifact, self._directory)
+    def _load(self, check: Check) -> LoadedModel:
         device = usual_device() if self._device == "auto" else self._device
-        model = load_language_model(self._directory, device=device, dtype=dtype_of(self._dtype, device))
-        torch.set_num_threads(self._threads or usual_threads(model.network.shape.hidden, most))
-        trunk = trunk_of(self._artifact, model)
-        if trunk.context < model.context:
-            effect = "basis rewards of a response that is too long for the trunk are those of its beginning"
-            log.warning("short_trunk", trunk_context=trunk.context, model_context=model.context, effect=effect)
-        heads = Heads.none(model) if self._artifact.trunk else Heads.on(model, self._artifact)
-        guide = None if self._values is None else Guide(model, self._values)
-        scheduler = Scheduler(model, heads, guide=guide, max_rows=self._max_rows, prefix_tokens=self._prefix_tokens)
-        loaded = _Loaded(model, trunk, heads, guide, scheduler)
-        self._warm_up(loaded, check)
+        loaded = LoadedModel.load(
+            self._directory,
+            self._artifact,
+            self._values,
+            device=device,
+            dtype=dtype_of(self._dtype, device),
+            threads=self._threads,
+            max_rows=self._max_rows,
+            prefix_tokens=self._prefix_tokens,
+        )
+        loaded.warm_up(self._observer, check)
         self._worker.decode_with(loaded.scheduler, self._max_rows)
         return loaded
 
-    def _warm_up(self, loaded: _Loaded, check: Check) -> None:
-        """Run every kind of step once: kernels are chosen then, and the step times have a slope to begin with."""
-        conversation, scheduler, tokenizer = (Message("user", "Hello"),), loaded.scheduler, loaded.model.tokenizer
-        ids = tokenizer.prompt_ids(conversation)
-        drawings = [Drawing(ids, min(size, self._max_rows), _WARM_UP, tokenizer) for size in _WARM_UP_SIZES]
-        if loaded.guide is not None:
-            steering = Steering((0.1,) * loaded.guide.size, guidance="token", drop_below=0.01)
-            drawings.append(Drawing(ids, 2, _WARM_UP, tokenizer, steering=steering, guide=loaded.guide))
-        for drawing in drawings:
-            check()
-            scheduler.start(drawing)
-            while not drawing.finished:
-                scheduler.step()
-        self._scored(loaded.trunk, conversation, drawings[0].candidates(), check)
-        scheduler.prefixes.forget()
-        scheduler.seconds, scheduler.observer = 0.0, self._observer
-
-    def _fitting_prompt(self, loaded: _Loaded, conversation: Conversation, max_tokens: int) -> list[int]:
-        """The prompt's token ids; raises ``PromptTooLong`` unless model and trunk have room for a response to it."""
-        ids = loaded.model.tokenizer.prompt_ids(conversation)
-        if len(ids) + max_tokens > loaded.model.context:
-            raise PromptTooLong(len(ids), max_tokens, loaded.model.context)
-        if self._artifact.trunk is not None:
-            count = loaded.trunk.prompt_count(conversation)
-            if count >= loaded.trunk.context:
-                raise PromptTooLong(count, 1, loaded.trunk.context)
-        return ids
-
-    def _scored(
-        self, trunk: Trunk, conversation: Conversation, drawn: Sequence[Candidate], check: Check
-    ) -> list[Candidate]:
-        """The candidates with the basis rewards that ``trunk`` gives to as much of their texts as it holds."""
-        rows = [(conversation, one.text) for one in drawn]
-        rewards = basis_rewards(trunk, self._artifact, rows, check=check, truncate=True)
-        return [
-            one if one.finish_reason == "dropped" else replace(one, basis_rewards=row)
-            for one, row in zip(drawn, rewards, strict=True)
-        ]
-
-    def _need_model(self) -> _Loaded:
+    def _need_model(self) -> LoadedModel:
         if self._loaded is None:
             raise Unavailable("The engine is still loading its model; try again when /readyz says so.")
         return self._loaded

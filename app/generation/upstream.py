@@ -189,8 +189,10 @@ class Upstream:
             with _transport_errors():
                 response = await self._client.send(request, stream=not whole)
                 if response.status_code != 200:
-                    await response.aread()
-                    await response.aclose()
+                    try:
+                        await response.aread()
+                    finally:
+                        await response.aclose()
         except EngineUnreachable as error:
             self._answered_at = None
             raise _Refused(error, passing=True) from error.__cause__
@@ -237,7 +239,7 @@ def _transport_errors() -> Iterator[None]:
     """Translate what the HTTP library raises; its own words may hold addresses and headers, and are left out."""
     try:
         yield
-    except httpx2.TransportError as error:
+    except httpx2.RequestError as error:
         raise EngineUnreachable(
             f"The upstream server cannot be reached, or broke off ({type(error).__name__}); check that it runs and "
             f"that ATTUNE_ENGINE__UPSTREAM_URL is its address."
@@ -248,7 +250,7 @@ def _error_in(content: bytes | str) -> dict[str, Any] | None:
     """The ``error`` object of an answer, in the shapes that servers give it; None where there is none."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(body, dict):
         return None

@@ -42,6 +42,7 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 _CPU_CACHE_BYTES = 2**30
+_END_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class VllmClient:
         if llm is not None:
             if llm.output_handler is not None:  # else it reports the end of the processes as an error
                 llm.output_handler.cancel()
-            await asyncio.to_thread(llm.shutdown)
+            await asyncio.to_thread(llm.shutdown, _END_SECONDS)
             llm.shutdown = _nothing  # its finaliser calls it once more, when the interpreter may be half gone
 
     @property
@@ -250,7 +251,7 @@ class VllmClient:
         options = draw.options
         return {
             "key": key,
-            "seed": options.seed,
+            "seed": options.seed % 2**64,  # what the protocol between the processes can carry
             "number": draw.number,
             "continuation": draw.continuation,
             "done": draw.done,

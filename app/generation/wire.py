@@ -36,6 +36,8 @@ DELTA, RESULT, ERROR = "delta", "result", "error"
 
 Coefficients = Annotated[list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=1024)]
 Tenant = Annotated[Text, StringConstraints(max_length=128)]
+Expected = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
+"""A basis version without which a request makes no sense: coefficients and rewards of another mean something else."""
 
 
 class SteeringBody(Body):
@@ -64,6 +66,7 @@ class _DecodingBody(SamplingBody):
     steering: SteeringBody | None = None
     tenant: Tenant = ""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    basis_version: Expected | None = None
     cacheable: bool = True
 
     def options(self) -> SamplingOptions:
@@ -113,6 +116,7 @@ class RewardsBody(PromptBody):
     rows: Annotated[list[RowBody], Field(max_length=MOST_ROWS)] | None = None
     tenant: Tenant = ""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    basis_version: Expected | None = None
 
     def pairs(self) -> list[tuple[Conversation, str]]:
         """What to read, row by row."""
@@ -131,7 +135,7 @@ class RewardsBody(PromptBody):
 
 
 class _View(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
 
 
 class SpeedView(_View):

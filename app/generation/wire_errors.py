@@ -46,6 +46,8 @@ def error_of(status: int, problem: object, retry_after: str | None = None) -> At
     told = problem if isinstance(problem, Mapping) else {}
     told = told["error"] if isinstance(told.get("error"), Mapping) else told
     code, message = told.get("code"), told.get("detail") or told.get("message")
+    if status == 401:
+        return EngineUnreachable("The engine refuses the token; set the same ATTUNE_ENGINE__TOKEN in both processes.")
     kind = _ERRORS.get(str(code)) or (InvalidInput if status in {413, 422} else None)
     if kind is None or not isinstance(message, str):
         where = told.get("request_id") or "none"

@@ -32,7 +32,7 @@ class Batch(Protocol):
         """Whether an item of so many rows may start now."""
 
     def start(self, item: Any) -> None:
-        """Let the item join."""
+        """Let the item join with the next step; an exception leaves the batch as it was."""
 
     def drop(self, item: Any) -> None:
         """Forget the item, wherever it is."""
@@ -67,18 +67,23 @@ class _Job(Generic[Result]):
 
 
 class EngineWorker:
-    """At most ``queue_size`` requests wait beyond those that can start at once; tenants take turns by cost."""
+    """At most ``queue_size`` requests wait beyond those that can start at once; tenants take turns by cost.
+
+    Where one too many waits, the newest of the tenant with most of them is refused, so that who floods the queue keeps
+    nobody else out of it. An item that needs more room than there is waits at the head of its queue until there is
+    enough: nothing overtakes it, and it waits no longer than those under way take to end.
+    """
 
     def __init__(self, *, queue_size: int, timeout_seconds: float) -> None:
         self.queue_size, self.timeout_seconds = queue_size, timeout_seconds
         self._works: FairQueue[_Job[Any]] = FairQueue()
         self._items: FairQueue[_Job[Any]] = FairQueue()
         self._settling: list[_Job[Any]] = []
-        self._running: _Job[Any] | None = None
+        self._running: list[_Job[Any]] = []
         self._decoding: dict[Any, _Job[Any]] = {}
         self._batch: Batch | None = None
         self._rows = self._most_rows = 0
-        self._stepping = False
+        self._is_stepping = self._is_settling = False
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="attune-engine", daemon=True)
@@ -155,9 +160,9 @@ class EngineWorker:
             self._changed.notify_all()
         await asyncio.to_thread(self._thread.join, self.timeout_seconds)
         with self._changed:
-            running = [self._running] if self._running else []
-            for job in (*self._works, *self._items, *self._settling, *self._decoding.copy().values(), *running):
+            for job in (*self._take_waiting(), *self._settling, *self._decoding.copy().values(), *self._running):
                 job.abandoned.set()
+                job.fail(EngineTimeout(self.timeout_seconds))
             self._changed.notify_all()
         await asyncio.to_thread(self._thread.join)
 
@@ -182,15 +187,18 @@ class EngineWorker:
                 raise Unavailable("The engine is shutting down; try again on another instance.")
             queue = self._works if job.prepare is None else self._items
             queue.put(job, tenant, cost)
-            if self._left_waiting() > self.queue_size:
-                queue.discard(job)
-                raise EngineOverloaded(self.queue_length)
+            refused = queue.drop_newest(tenant) if self._left_waiting() > self.queue_size else None
+            error = EngineOverloaded(self.queue_length)
             self._changed.notify_all()
+        if refused is job:
+            raise error
+        if refused is not None:
+            refused.fail(error)
 
     def _left_waiting(self) -> int:
         """Requests that will have to wait once the thread has started what it can."""
-        room, free_turn, waiting = self._most_rows - self._rows, self._running is None, 0
-        waiting += max(0, len(self._works) - free_turn)
+        room, is_free = self._most_rows - self._rows, all(job.prepare is not None for job in self._running)
+        waiting = max(0, len(self._works) - is_free)
         for job in self._items:
             fits = job.rows <= room or room == self._most_rows
             room -= job.rows if fits else 0
@@ -204,10 +212,25 @@ class EngineWorker:
             if not (self._works.discard(job) or self._items.discard(job)):
                 self._changed.notify_all()
 
+    def _take_waiting(self) -> list[_Job[Any]]:
+        """Everything that waits, which waits no longer."""
+        return [queue.take() for queue in (self._works, self._items) for _ in range(len(queue))]
+
     def _serve(self) -> None:
-        while self._wait_for_work():
-            self._take_step()
-            self._run_next()
+        try:
+            while self._wait_for_work():
+                self._take_step()
+                self._run_next()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """The thread ends, in an orderly way or not: in the latter case somebody is left to be told."""
+        with self._changed:
+            self._closing = True
+            left = (*self._take_waiting(), *self._settling, *self._decoding.values(), *self._running)
+        for job in left:
+            job.fail(Unavailable("The engine failed beyond repair and takes on no more work; restart it."))
 
     def _wait_for_work(self) -> bool:
         """Whether there is something to do, waited for; False when the worker closes and nothing is left."""
@@ -220,24 +243,34 @@ class EngineWorker:
 
     def _run_next(self) -> None:
         """What finished items leave to do, and then one piece of work."""
-        while self._settling:
-            self._run(self._settling.pop(0))
-        job: _Job[Any] | None
-        with self._changed:
-            job = self._running = self._works.take() if len(self._works) else None
-        if job is not None:
-            self._run(job)
+        self._settle()
+        if len(self._works):
+            self._run(lambda: self._works.take() if len(self._works) else None)
 
-    def _run(self, job: _Job[Any]) -> None:
+    def _settle(self) -> None:
+        """What finished items leave to do, also in the middle of other work, so that none of them waits for its end."""
+        if self._is_settling:
+            return
+        self._is_settling = True
+        while self._settling:
+            self._run(lambda: self._settling.pop(0))
+        self._is_settling = False
+
+    def _run(self, take: Callable[[], _Job[Any] | None]) -> None:
+        with self._changed:
+            job = take()
+            self._running += [] if job is None else [job]
+        if job is None:
+            return
         deliver = self._execute(job)
         with self._changed:
-            self._running = None
+            self._running.remove(job)
         deliver()  # only now, so that a caller who continues finds the place free
 
     def _execute(self, job: _Job[Any]) -> Callable[[], None]:
         """Run a piece of work; returns what hands its outcome over."""
         try:
-            self._check(job)
+            self._leave_if_abandoned(job)
             result = job.work(partial(self._check, job))
         except Abandoned:
             return lambda: None
@@ -246,25 +279,36 @@ class EngineWorker:
         return partial(job.deliver, partial(job.future.set_result, result))
 
     def _check(self, job: _Job[Any]) -> None:
+        self._leave_if_abandoned(job)
+        self._take_step()
+        self._settle()
+
+    def _leave_if_abandoned(self, job: _Job[Any]) -> None:
         if job.abandoned.is_set():
             raise Abandoned
-        self._take_step()
 
     def _take_step(self) -> None:
         """Let items leave that nobody waits for, let others join, and advance the batch by one step."""
         batch = self._batch
-        if batch is None or self._stepping:
+        if batch is None or self._is_stepping:
             return
-        self._stepping = True
+        self._is_stepping = True
         try:
             self._advance(batch)
         except Exception as error:  # the worker loop: a step that all share failed, and with it all who take part
-            jobs = list(self._decoding.values())
+            self._give_up(batch, error)
+        finally:
+            self._is_stepping = False
+
+    def _give_up(self, batch: Batch, error: Exception) -> None:
+        """Begin again with an empty batch; all who took part see the error, even where that fails as well."""
+        jobs = list(self._decoding.values())
+        try:
             batch.reset()
+        finally:
             self._forget(jobs)
             for job in jobs:
                 job.fail(error)
-        self._stepping = False
 
     def _advance(self, batch: Batch) -> None:
         gone = [job for job in self._decoding.values() if job.abandoned.is_set()]

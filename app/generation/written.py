@@ -47,13 +47,17 @@ class TextStream:
 
     def advance(self, text: str) -> None:
         """``text`` is what was written so far, without any stop string."""
-        text = text.rstrip(_REPLACEMENT)
-        held = [size for size in range(1, self._longest) if text[-size:] in self._beginnings]
-        self._tell(_without_end(text[: len(text) - max(held, default=0)]).lstrip())
+        certain = min(self._certain(text), self._certain(text.rstrip(_REPLACEMENT)))
+        self._tell(_without_end(text[:certain]).lstrip())
 
     def finish(self, text: str) -> None:
         """``text`` is the cleaned text as a whole."""
         self._tell(text)
+
+    def _certain(self, text: str) -> int:
+        """How many characters come before what may be the beginning of a stop string."""
+        held = [size for size in range(1, min(self._longest, len(text) + 1)) if text[-size:] in self._beginnings]
+        return len(text) - max(held, default=0)
 
     def _tell(self, text: str) -> None:
         if len(text) > len(self._told) and text.startswith(self._told):

@@ -29,7 +29,7 @@ Stop = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
 class Body(BaseModel):
     """A request body: no unknown fields, no numbers in quotes, no NaN."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Turn(Body):

@@ -24,7 +24,7 @@ class EngineCounters(Protocol):
 
     @property
     def queue_length(self) -> int:
-        """Calls that wait now."""
+        """Calls that wait now; of an engine in another process, calls under way, which may wait there."""
 
 
 class EngineCollector(Collector):
@@ -39,4 +39,6 @@ class EngineCollector(Collector):
         yield CounterMetricFamily("attune_engine_requests", "Calls of the engine.", value=engine.requests)
         yield CounterMetricFamily("attune_engine_tokens", "Tokens generated.", value=engine.tokens_generated)
         yield CounterMetricFamily("attune_engine_decoding_seconds", "Time decoding.", value=engine.seconds_decoding)
-        yield GaugeMetricFamily("attune_engine_queue_length", "Calls waiting.", value=engine.queue_length)
+        yield GaugeMetricFamily(
+            "attune_engine_queue_length", "Calls waiting, or under way elsewhere.", value=engine.queue_length
+        )

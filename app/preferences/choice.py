@@ -67,6 +67,29 @@ def rank_candidates(
     return np.lexsort((others, -bounds))
 
 
+def cautious_coefficients(posterior: Belief, prior: Belief, *, strength: float) -> Float64[np.ndarray, " basis"]:
+    """Coefficients (K,) that order candidates much as ``rank_candidates`` does, for engines that know no beliefs.
+
+    A candidate's bound there is its least margin under any coefficients within CAUTION / strength standard deviations
+    of the posterior mean, by Mahalanobis' distance. Of these, the ones on the straight line to the population's mean
+    that come closest to it: that mean itself where ``strength`` is small, nearly the posterior mean where it is large.
+
+    Args:
+        posterior: Belief about the person.
+        prior: Belief about the population.
+        strength: How readily to leave the population's favourite, positive.
+
+    Raises:
+        ValueError: If ``strength`` is not positive.
+    """
+    if not strength > 0.0:
+        raise ValueError(f"strength is {strength}; it must be positive.")
+    away = prior.mean - posterior.mean
+    distance = float(np.sqrt(max(0.0, away @ np.linalg.pinv(posterior.covariance(), hermitian=True) @ away)))
+    share = min(1.0, CAUTION / strength / distance) if distance > 0.0 else 0.0
+    return np.asarray(posterior.mean + share * away, dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class SoftOrder:
     """Candidates in the order in which they were drawn, and the entropy of the first draw in nats."""
@@ -105,10 +128,13 @@ def draw_order(
     if not (strength > 0.0 and temperature > 0.0):
         raise ValueError(f"strength is {strength} and temperature {temperature}; both must be positive.")
     bounds = _bounds(posterior, basis_rewards, _generic_index(prior, basis_rewards), strength)
-    logits = (bounds - bounds.max()) / temperature
+    with np.errstate(over="ignore"):  # what is infinitely worse is never drawn first
+        logits = (bounds - bounds.max()) / temperature
     logits -= np.log(np.exp(logits).sum())
-    entropy = -float((np.exp(logits) * logits)[np.isfinite(logits)].sum())
-    return SoftOrder(np.argsort(-(logits + rng.gumbel(size=len(logits)))), max(0.0, entropy))
+    possible = logits[np.isfinite(logits)]
+    entropy = -float((np.exp(possible) * possible).sum())
+    order = np.lexsort((-bounds, -(logits + rng.gumbel(size=len(logits)))))
+    return SoftOrder(order, max(0.0, entropy))
 
 
 def kl_bound(n: int) -> float:
@@ -203,6 +229,8 @@ def _bounds(
     if not strength >= 0.0:
         raise ValueError(f"strength is {strength}; it must be zero or positive.")
     means, stds = reward_moments(posterior, basis_rewards - basis_rewards[generic])
-    if strength == 0.0:
+    caution = CAUTION / strength if strength > 0.0 else np.inf
+    if np.isinf(caution):
         return np.where(np.arange(len(means)) == generic, 0.0, -np.inf)
-    return np.asarray(means - (CAUTION / strength) * stds, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        return np.asarray(means - caution * stds, dtype=np.float64)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import structlog
 
-from app.errors import Unavailable
+from app.errors import AttuneError
 from app.ports import BeginUnitOfWork, Clock, Decoder
 
 log = structlog.get_logger("attune.erasure")
@@ -15,7 +15,7 @@ log = structlog.get_logger("attune.erasure")
 class ErasureReceipt:
     """Proof of an erasure: how many rows went from which table, when, and whether the engine's caches were emptied.
 
-    An engine that cannot be reached keeps texts in memory until newer ones displace them, or until it stops.
+    An engine that cannot be reached, or refuses, keeps texts in memory until newer ones displace them, or it stops.
     """
 
     user_id: str
@@ -45,7 +45,7 @@ class DeleteUser:
     async def _forget(self) -> bool:
         try:
             await self.decoder.forget()
-        except Unavailable as error:
+        except AttuneError as error:
             log.warning("engine_did_not_forget", reason=error.message)
             return False
         return True

@@ -25,8 +25,9 @@ def time_of(identifier: str) -> datetime:
 
 
 def tenant_of(user_id: str | None) -> str:
-    """The name under which a person's calls share an engine evenly with others'; the engine cannot read who it is.
+    """The name under which a person's calls share an engine evenly with others'.
 
-    All calls for nobody in particular are one tenant's.
+    The same in every process, so that several services share one engine fairly. It does not show who it is, yet whoever
+    has a list of ids can compute theirs. All calls for nobody in particular are one tenant's.
     """
     return "" if user_id is None else sha256(f"tenant {user_id}".encode()).hexdigest()[:16]

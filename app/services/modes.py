@@ -6,7 +6,8 @@ from typing import Literal
 
 from app.entities import DecodingSpeed, FrontierPoint, Guidance, Mode, Steering, SteeringKind
 from app.errors import GuidanceUnavailable, InvalidInput
-from app.services.choose_mode import DEFAULT_CANDIDATES, Circumstances, choose_point
+from app.preferences.choice import cautious_coefficients
+from app.services.choose_mode import ALL_THE_SAME, DEFAULT_CANDIDATES, Circumstances, choose_point
 from app.services.personal_belief import OnMissingUser, ServedBelief
 
 DROP_BELOW = 0.05
@@ -39,7 +40,10 @@ class Personalization:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How candidates are drawn; without a ``seed``, by a random one. ``count`` responses come back."""
+    """How candidates are drawn; without a ``seed``, by a random one. ``count`` responses come back.
+
+    At ``temperature`` 0 all candidates are the same.
+    """
 
     max_tokens: int
     temperature: float
@@ -89,7 +93,8 @@ def make_plan(wanted: Personalization, sampling: Sampling, served: ServedBelief,
     if wanted.mode == "auto":
         return _automatic(wanted, sampling, served, engine)
     if wanted.early_stopping and "early_stopping" not in engine.steering:
-        raise GuidanceUnavailable("early_stopping")
+        why, remedy = _lacking(engine.steering), "leave early_stopping out"
+        raise GuidanceUnavailable("early_stopping", why, remedy=remedy, field="personalization.early_stopping")
     if wanted.mode == "guided":
         guidance = _guidance(wanted.guidance, engine.steering)
         return _plan("guided", max(asked or 1, sampling.count), wanted, sampling, served, guidance=guidance)
@@ -101,7 +106,14 @@ def _guidance(wanted: WantedGuidance, able: frozenset[SteeringKind]) -> Guidance
     for kind in kinds:
         if kind in able:
             return kind
-    raise GuidanceUnavailable("guided" if wanted == "auto" else wanted)
+    if wanted == "auto" or not able & {"token", "block"}:
+        raise GuidanceUnavailable("guided" if wanted == "auto" else wanted, _lacking(able))
+    raise GuidanceUnavailable(wanted, _lacking(able), remedy="leave guidance out", field="personalization.guidance")
+
+
+def _lacking(able: frozenset[SteeringKind]) -> str:
+    """Why something cannot be done by an engine that is ``able`` to do this."""
+    return f"all it can do is {', '.join(sorted(able))}" if able else "it has no value heads for it"
 
 
 def _automatic(wanted: Personalization, sampling: Sampling, served: ServedBelief, engine: Abilities) -> Plan:
@@ -113,6 +125,7 @@ def _automatic(wanted: Personalization, sampling: Sampling, served: ServedBelief
         count=sampling.count,
         guidance=wanted.guidance,
         budget_seconds=None if wanted.latency_budget_ms is None else wanted.latency_budget_ms / 1000,
+        varied=sampling.temperature > 0.0,
     )
     choice = choose_point(engine.frontier, circumstances)
     point = choice.point
@@ -142,12 +155,21 @@ def _plan(
     drop_below: float | None = None,
     reason: str | None = None,
 ) -> Plan:
-    """A plan whose steering is there only if it does something; several responses are never stopped early."""
+    """A plan whose steering and candidates are there only if they do something.
+
+    Several responses are never stopped early: an engine drops what is unlikely to be the best, and the second best may
+    be among that.
+    """
+    if sampling.temperature == 0.0 and n > sampling.count:
+        n, reason = sampling.count, reason or ALL_THE_SAME
     if drop_below is None:
         drop_below = DROP_BELOW if wanted.early_stopping else 0.0
     if n == 1 or sampling.count > 1:
         drop_below = 0.0
     if guidance == "none" and drop_below == 0.0:
         return Plan(mode, n, None, reason)
-    coefficients = tuple(float(value) for value in served.belief.mean)
+    taste = served.belief.mean
+    if guidance == "none":  # the choice will go by the cautious margin, so that its favourites must not be stopped
+        taste = cautious_coefficients(served.belief, served.basis.prior.population, strength=wanted.strength)
+    coefficients = tuple(float(value) for value in taste)
     return Plan(mode, n, Steering(coefficients, guidance, wanted.strength, drop_below=drop_below), reason)

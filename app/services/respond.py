@@ -1,7 +1,7 @@
 """Generate a response: chosen from several candidates by a person's reward, guided by it while written, or neither."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 
 import numpy as np
@@ -15,6 +15,7 @@ from app.entities import (
     Guidance,
     SamplingOptions,
 )
+from app.errors import AttuneError
 from app.ports import Clock, Decoder
 from app.preferences.choice import draw_order, kl_bound, rank_candidates, reward_moments, soft_kl
 from app.services.identifiers import new_id, tenant_of
@@ -40,7 +41,8 @@ class Response:
     """What was generated, best first, and why. Without personalisation there are no rewards to tell.
 
     ``margin_vs_generic`` is the chosen response's reward over that of the plain answer to the same seed, in log-odds;
-    None where no plain answer was drawn, and then ``explanation`` tells parts of the reward itself. With
+    None where no plain answer was drawn, and then ``explanation`` tells parts of the reward itself; ``not_compared`` is
+    what went wrong where one should have been. With
     ``generic_estimated`` that answer was stopped early and its reward is a prediction. ``kl_bound`` and ``soft_kl`` are
     in nats, None for guided candidates.
     """
@@ -63,6 +65,7 @@ class Response:
     kl_bound: float | None = None
     soft_kl: float | None = None
     reason: str | None = None
+    not_compared: str | None = None
 
     @property
     def accepted_tokens(self) -> int:
@@ -134,11 +137,18 @@ class Respond:
         )
 
     async def finish(self, job: Job, drawn: CandidateSet) -> Response:
-        """Choose among what was drawn; draws a plain answer more where it is to be compared with one."""
+        """Choose among what was drawn; draws a plain answer more where it is to be compared with one.
+
+        What is ready is not lost where the plain answer fails: the response then says why it is compared with none.
+        """
         generic: CandidateSet | None = None
+        failed: AttuneError | None = None
         if job.needs_generic:
-            generic = await self.decoder.candidates(job.conversation, 1, job.options, caller=job.caller)
-        return _response(job, drawn, generic)
+            try:
+                generic = await self.decoder.candidates(job.conversation, 1, job.options, caller=job.caller)
+            except AttuneError as error:
+                failed = error
+        return replace(_response(job, drawn, generic), not_compared=failed.message if failed else None)
 
     def _options(self, sampling: Sampling) -> SamplingOptions:
         return SamplingOptions(

@@ -14,6 +14,8 @@ from app.ports import PreferenceRepository, QuestionnaireRepository, UserReposit
 from app.storage.repositories import SqlPreferences, SqlQuestionnaires, SqlUsers
 
 BUSY_TIMEOUT_SECONDS = 5
+POOL_TIMEOUT_SECONDS = 30
+"""Longer than a burst of hundreds of requests takes to pass through a few connections on a busy machine."""
 
 
 class SqlUnitOfWork:
@@ -75,11 +77,11 @@ def _create_engine(url: str) -> AsyncEngine:
     address = _parse(url)
     if address.get_backend_name() != "sqlite":
         return create_async_engine(
-            address, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_SECONDS, connect_args={"connect_timeout": 5}
+            address, pool_pre_ping=True, pool_timeout=POOL_TIMEOUT_SECONDS, connect_args={"connect_timeout": 5}
         )
     if address.database:
         _make_directory(Path(address.database).parent)
-    engine = create_async_engine(address, pool_timeout=BUSY_TIMEOUT_SECONDS)
+    engine = create_async_engine(address, pool_timeout=POOL_TIMEOUT_SECONDS)
     event.listen(engine.sync_engine, "connect", _configure_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

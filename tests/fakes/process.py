@@ -46,15 +46,20 @@ class ServedProcess:
     def log(self) -> str:
         return (self.directory / "log.txt").read_text()
 
-    def start(self) -> None:
+    def launch(self) -> "subprocess.Popen[bytes]":
+        """Start, and do not wait until it answers."""
         main = ["-c", WITHOUT_TORCH] if self.without_torch else ["-m", "app.cli"]
         command = [sys.executable, *main, self.subcommand, "--port", str(self.port)]
         with (self.directory / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.directory, env=self._environment, stdout=log, stderr=subprocess.STDOUT
             )
+        return self._process
+
+    def start(self) -> None:
+        process = self.launch()
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and process.poll() is None:
             try:
                 if httpx2.get(f"{self.address}/readyz", timeout=5).status_code == 200:
                     return

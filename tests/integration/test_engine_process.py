@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,3 +160,15 @@ def test_a_stream_of_the_service_comes_through_from_the_engine(tmp_path: Path) -
         assert "".join(item["text"] for item in data[:-1]) == data[-1]["text"]
         metrics = httpx2.get(f"{service.address}/metrics").text
         assert "attune_engine_tokens_total" in metrics
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_waits_for_a_silent_engine_still_ends_at_a_signal(tmp_path: Path, how: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        service = ThinProcess(tmp_path, ATTUNE_ENGINE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        process = service.launch()
+        accepted, _ = silent.accept()
+        process.send_signal(how)
+        assert process.wait(timeout=30) is not None
+        accepted.close()
+    assert "Traceback" not in service.log

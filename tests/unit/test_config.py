@@ -131,7 +131,9 @@ def test_an_engine_asks_for_no_token_of_the_service(monkeypatch: pytest.MonkeyPa
     assert load_engine_settings().auth_required
 
 
-@pytest.mark.parametrize("url", ["engine:8001", "unix:///run/engine", "http://", "", "ftp://engine"])
+@pytest.mark.parametrize(
+    "url", ["engine:8001", "unix:///run/engine", "http://", "http://:8001", "http://engine:port", "", "ftp://engine"]
+)
 def test_an_address_of_an_engine_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("ATTUNE_ENGINE_URL", url)
     with pytest.raises(ConfigurationError, match="ATTUNE_ENGINE_URL"):
@@ -142,3 +144,41 @@ def test_printed_settings_show_no_secret_of_the_engine(monkeypatch: pytest.Monke
     for name in ("TOKEN", "UPSTREAM_KEY"):
         monkeypatch.setenv(f"ATTUNE_ENGINE__{name}", TOKEN)
     assert TOKEN not in json.dumps(load_settings().redacted())
+
+
+@pytest.mark.parametrize("value", ["{bad", "tensor_parallel_size=2"])
+def test_an_object_that_is_no_json_stops_the_start_by_its_name_alone(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ATTUNE_ENGINE__VLLM", value)
+    with pytest.raises(ConfigurationError, match="ATTUNE_ENGINE__VLLM") as caught:
+        load_settings()
+    assert value not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["ATTUNE_ENGINE_URL", "ATTUNE_ENGINE__UPSTREAM_URL"])
+def test_an_address_with_a_password_stops_the_start_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "http://me:hunter2@engine:8001/v1")
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        load_settings()
+    assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["ATTUNE_AUTH__TOKEN", "ATTUNE_ENGINE__TOKEN"])
+@pytest.mark.parametrize("token", [TOKEN + "\n", TOKEN + " ", "a-t\u00f6ken-of-some-length"])
+def test_a_token_that_no_header_can_hold_stops_the_start_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, token: str
+) -> None:
+    monkeypatch.setenv(name, token)
+    with pytest.raises(ConfigurationError, match=name) as caught:
+        load_settings()
+    assert token.strip() not in caught.value.message
+
+
+def test_printed_settings_show_no_secret_among_the_arguments_of_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_ENGINE__VLLM", json.dumps({"hf_token": "hunter2", "max_model_len": 4096}))
+    printed = json.dumps(load_settings().redacted())
+    assert "hunter2" not in printed
+    assert load_settings().engine.vllm["hf_token"] == "hunter2"

@@ -96,6 +96,12 @@ async def test_another_seed_gives_other_texts(made: Made) -> None:
     assert _texts(other) != _texts(await made.engine.candidates(QUESTION, 6, OPTIONS))
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64 + 5])
+async def test_any_integer_is_a_seed(made: Made, seed: int) -> None:
+    ours = await made.engine.candidates(QUESTION, 2, replace(OPTIONS, seed=seed))
+    assert _same(ours, await made.engine.candidates(QUESTION, 2, replace(OPTIONS, seed=seed % 2**64)))
+
+
 async def test_the_candidates_of_one_request_differ(made: Made) -> None:
     assert len(set(_texts(await made.engine.candidates(QUESTION, 6, OPTIONS)))) == 6
 

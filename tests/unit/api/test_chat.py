@@ -138,3 +138,15 @@ async def test_both_models_are_listed_and_can_be_read(http: httpx2.AsyncClient) 
     assert [model["id"] for model in listed] == ["scripted", "scripted:personal"]
     assert (await http.get("/v1/models/scripted:personal")).json() == listed[1]
     assert (await http.get("/v1/models/none")).json()["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("name", ["имя", "naïve", "x" * 5000])
+async def test_a_field_of_any_name_is_ignored(http: httpx2.AsyncClient, name: str) -> None:
+    response = await http.post("/v1/chat/completions", json={**CHAT, name: 1, "store": True})
+    assert (response.status_code, response.headers["x-ignored-fields"]) == (200, "store")
+
+
+async def test_the_header_of_ignored_fields_stays_short(http: httpx2.AsyncClient) -> None:
+    response = await http.post("/v1/chat/completions", json={**CHAT, **{f"field_{i:04d}": 1 for i in range(3000)}})
+    assert response.status_code == 200
+    assert len(response.headers["x-ignored-fields"]) < 2000

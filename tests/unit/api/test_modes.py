@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.entities import FrontierPoint
+from app.errors import EngineOverloaded
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +129,34 @@ async def test_a_guided_chat_stream_has_the_chunks_that_openai_s_clients_expect(
     assert usage["personalization"] == whole["personalization"]
     assert len({chunk["id"] for chunk in (first, *deltas, last, usage)}) == 1
     assert response.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(("told", "calls"), [(True, 2), (False, 1)])
+async def test_a_chat_stream_draws_a_plain_answer_only_where_its_comparison_is_told(
+    http: httpx2.AsyncClient, app: FastAPI, told: bool, calls: int
+) -> None:
+    engine = app.state.services.respond.decoder
+    before = engine.requests
+    options = {"stream": True, "stream_options": {"include_usage": told}}
+    personalization = {"mode": "guided", "explain": "full"}
+    await http.post("/v1/chat/completions", json={**CHAT, **options, "personalization": personalization})
+    assert engine.requests == before + calls
+
+
+async def test_a_plain_answer_that_could_not_be_drawn_is_told(
+    http: httpx2.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = app.state.services.respond.decoder
+    draw = engine.candidates
+
+    async def overloaded_for_plain_answers(*arguments: Any, **options: Any) -> Any:
+        if options.get("steering") is None:
+            raise EngineOverloaded(3)
+        return await draw(*arguments, **options)
+
+    monkeypatch.setattr(engine, "candidates", overloaded_for_plain_answers)
+    found = await asked(http, mode="guided", explain="full")
+    assert found["note"].startswith("The plain answer to compare with could not be drawn: 3 requests are waiting")
 
 
 async def test_responses_are_counted_by_mode_streamed_or_not(http: httpx2.AsyncClient) -> None:

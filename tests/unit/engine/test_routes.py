@@ -87,6 +87,8 @@ async def test_an_error_after_the_first_piece_is_an_event(http: httpx2.AsyncClie
     response = await http.post("/v1/guided", json={**ASK, "timeout_seconds": 0.9})
     name, problem = events(response.text)[-1]
     assert (response.status_code, name, problem["code"]) == (200, "error", "engine_timeout")
+    told = (await http.get("/metrics")).text
+    assert 'attune_engine_stream_errors_total{code="engine_timeout"} 1.0' in told
 
 
 async def test_an_error_before_the_first_piece_keeps_its_status(http: httpx2.AsyncClient, served: ServedEngine) -> None:
@@ -106,6 +108,25 @@ async def test_coefficients_of_another_basis_are_refused(http: httpx2.AsyncClien
     body = {**ASK, "steering": {"coefficients": coefficients, "guidance": "token"}}
     problem = (await http.post("/v1/candidates", json=body)).json()
     assert (problem["code"], problem["errors"][0]["pointer"]) == ("invalid_input", "/steering/coefficients")
+
+
+async def test_coefficients_alone_are_refused_by_their_own_name(http: httpx2.AsyncClient) -> None:
+    problem = (await http.post("/v1/guided", json={**ASK, "coefficients": [1.0]})).json()
+    assert problem["errors"][0]["pointer"] == "/coefficients"
+
+
+async def test_a_deadline_holds_for_all_rows_together(http: httpx2.AsyncClient, served: ServedEngine) -> None:
+    served.engine.latency_seconds = 0.15
+    rows = [{"prompt": f"prompt {number}", "response": "tea"} for number in range(8)]
+    response = await http.post("/v1/basis-rewards", json={"rows": rows, "timeout_seconds": 0.4})
+    assert (response.status_code, response.json()["code"]) == (503, "engine_timeout")
+    assert served.idle
+
+
+async def test_a_request_for_another_basis_does_no_work(http: httpx2.AsyncClient, served: ServedEngine) -> None:
+    response = await http.post("/v1/candidates", json={**ASK, "basis_version": "another"})
+    assert (response.status_code, response.json()["code"]) == (503, "engine_unreachable")
+    assert served.engine.requests == 0
 
 
 async def test_an_engine_that_cannot_guide_says_so(http: httpx2.AsyncClient, served: ServedEngine) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from app.entities import Caller, CandidateSet, Conversation, Message, SamplingOptions, Steering
 from app.errors import EngineOverloaded, EngineTimeout, GuidanceUnavailable, InvalidInput, PromptTooLong, Unavailable
-from app.generation import transformers_engine
+from app.generation import loaded_model
 from app.generation.drawing import Drawing
 from app.generation.transformers_engine import TransformersEngine
 from app.rewards.artifact import BasisArtifact
@@ -50,14 +50,14 @@ class Notes:
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """No text ends before its limit."""
-    load = transformers_engine.load_language_model
+    load = loaded_model.load_language_model
 
     def patched(*arguments: object, **options: object) -> object:
         model = load(*arguments, **options)  # type: ignore[arg-type]
         model.tokenizer.end_ids = ()
         return model
 
-    monkeypatch.setattr(transformers_engine, "load_language_model", patched)
+    monkeypatch.setattr(loaded_model, "load_language_model", patched)
 
 
 Make = Callable[..., TransformersEngine]
@@ -66,7 +66,7 @@ Make = Callable[..., TransformersEngine]
 @pytest.fixture
 async def make(checkpoint: Path, basis: BasisArtifact, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     made: list[TransformersEngine] = []
-    monkeypatch.setattr(transformers_engine, "check_values", lambda *_: None)
+    monkeypatch.setattr(loaded_model, "check_values", lambda *_: None)
 
     def build(**options: object) -> TransformersEngine:
         made.append(TransformersEngine(checkpoint, basis, threads=1, device="cpu", **options))  # type: ignore[arg-type]

@@ -370,6 +370,30 @@ async def test_an_answer_without_what_is_needed_names_it(
     assert missing in error.message
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Scripted(200, "junk", {"Content-Encoding": "gzip"}),
+        Scripted(400, "[" * 100_000),
+        Scripted(500, "junk", {"Content-Encoding": "gzip"}),
+    ],
+)
+async def test_an_answer_that_cannot_be_decoded_is_an_error_of_ours(
+    engine: OpenAIEngine, upstream: FakeUpstream, answer: Scripted
+) -> None:
+    upstream.next.extend([answer] * 3)
+    with pytest.raises((EngineUnreachable, InvalidInput)):
+        await engine.candidates(QUESTION, 1, OPTIONS)
+
+
+async def test_an_event_that_is_nested_too_deeply_is_an_unreachable_engine(
+    engine: OpenAIEngine, upstream: FakeUpstream
+) -> None:
+    upstream.next.append(Scripted(lines=["data: " + "[" * 100_000 + "\n\n"]))
+    with pytest.raises(EngineUnreachable):
+        [item async for item in engine.stream(QUESTION, OPTIONS)]
+
+
 async def test_an_answer_without_text_is_an_empty_candidate(engine: OpenAIEngine, upstream: FakeUpstream) -> None:
     upstream.next.append(
         Scripted(200, {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -65,3 +67,17 @@ def test_forgetting_leaves_nothing(prefixes: Prefixes) -> None:
     prefixes.read(IDS)
     prefixes.forget()
     assert prefixes.read(IDS)[1] == 0
+
+
+def test_a_prompt_that_is_read_while_all_is_forgotten_is_not_kept(
+    prefixes: Prefixes, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefill = model.network.prefill
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        prefixes.forget()
+        return prefill(*arguments, **options)
+
+    monkeypatch.setattr(model.network, "prefill", interrupted)
+    prefixes.read(IDS)
+    assert prefixes.tokens == 0

@@ -144,6 +144,47 @@ async def test_an_engine_that_was_replaced_by_one_with_another_basis_is_not_list
     assert not await remote.ready()
 
 
+async def test_an_engine_with_another_basis_is_not_put_to_work(remote: RemotelyServed) -> None:
+    remote.inner.basis_version = "newer"
+    steering = Steering(TASTE, "token")
+    with pytest.raises(EngineUnreachable, match="newer"):
+        [item async for item in remote.stream(QUESTION, OPTIONS, steering=steering)]
+    with pytest.raises(EngineUnreachable, match="newer"):
+        await remote.basis_rewards(QUESTION, ["Soup."])
+    assert remote.inner.requests == 0
+
+
+async def test_what_an_engine_learned_to_do_is_known_after_the_next_look(remote: RemotelyServed) -> None:
+    remote.inner.steering = frozenset({"block"})
+    assert await remote.ready()
+    assert remote.steering == {"block"}
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+async def test_a_deadline_that_has_passed_is_a_timeout_without_work(remote: RemotelyServed, seconds: float) -> None:
+    with pytest.raises(EngineTimeout):
+        await remote.candidates(QUESTION, 1, OPTIONS, caller=Caller(timeout_seconds=seconds))
+    assert remote.inner.requests == 0
+
+
+async def test_a_token_that_is_refused_later_is_named_as_the_reason(remote: RemotelyServed) -> None:
+    served = RemotelyServed(ScriptedEngine(), 4, token="0123456789abcdef")
+    await served.start()
+    client = RemoteEngine(served.server.url, "scripted", token="another-token-0123")
+    client._model = remote._model
+    with pytest.raises(EngineUnreachable, match="ATTUNE_ENGINE__TOKEN"):
+        await client.candidates(QUESTION, 1, OPTIONS)
+    await client.close()
+    await served.close()
+
+
+async def test_callers_are_not_told_where_the_engine_is(remote: RemotelyServed) -> None:
+    await remote.server.close()
+    with pytest.raises(EngineUnreachable) as caught:
+        await remote.candidates(QUESTION, 1, OPTIONS)
+    assert "127.0.0.1" not in caught.value.message
+
+
 async def test_an_engine_that_is_not_there_is_unreachable_once_patience_ends() -> None:
     client = RemoteEngine("http://127.0.0.1:9", "scripted", start_seconds=0.1)
     with pytest.raises(EngineUnreachable, match="ATTUNE_ENGINE_URL"):
@@ -243,11 +284,32 @@ async def test_a_stream_that_ends_without_its_result_is_trouble_on_the_way(remot
         await through(Peer(port_of(remote), 1, head + begun), remote, pieces)
 
 
-@pytest.mark.parametrize("answer", [b"", b"not json", b"{}", b'{"candidates": []}'])
+USAGE = b'"usage": {"prompt_tokens": 1, "completion_tokens": 1, "discarded_tokens": 0, "reused_tokens": 0}'
+NONE = b'{"basis_version": "scripted", "seed": 5, "candidates": [], ' + USAGE + b"}"
+SHORT = NONE.replace(
+    b"[]", b'[{"index": 0, "text": "a", "tokens": 1, "finish_reason": "stop", "basis_rewards": [0.5]}]'
+)
+
+
+@pytest.mark.parametrize("answer", [b"", b"not json", b"{}", b'{"candidates": []}', NONE, SHORT])
 async def test_an_answer_that_makes_no_sense_is_trouble_on_the_way(remote: RemotelyServed, answer: bytes) -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n".encode()
     with pytest.raises(EngineUnreachable):
         await through(Peer(port_of(remote), 1, head + answer), remote, lambda it: it.candidates(QUESTION, 1, OPTIONS))
+
+
+@pytest.mark.parametrize("rows", [b"[]", b"[[0.5]]", b"[[1, 2, 3, 4], [1, 2, 3, 4]]"])
+async def test_rewards_of_another_shape_are_trouble_on_the_way(remote: RemotelyServed, rows: bytes) -> None:
+    answer = b'{"basis_version": "scripted", "basis_rewards": ' + rows + b"}"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n".encode()
+    with pytest.raises(EngineUnreachable):
+        await through(Peer(port_of(remote), 1, head + answer), remote, lambda it: it.basis_rewards(QUESTION, ["a"]))
+
+
+async def test_an_answer_that_cannot_be_unpacked_is_trouble_on_the_way(remote: RemotelyServed) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n"
+    with pytest.raises(EngineUnreachable):
+        await through(Peer(port_of(remote), 1, head + b"junk"), remote, lambda it: it.candidates(QUESTION, 1, OPTIONS))
 
 
 def test_it_needs_no_torch() -> None:

@@ -213,3 +213,43 @@ def test_states_of_every_token_can_be_watched(model: LanguageModel, basis: Basis
     means = np.stack([torch.stack(seen[number]).mean(0).numpy() for number in range(3)])
     expected = means @ basis.heads.T + basis.offset
     np.testing.assert_allclose([one.basis_rewards for one in drawing.candidates()], expected, atol=1e-5)
+
+
+def test_a_request_waits_in_the_batch_until_the_next_step(bench: Bench) -> None:
+    bench.scheduler.start(bench.drawing(1, 3))
+    assert bench.scheduler.rows == 0
+    bench.scheduler.step()
+    assert bench.scheduler.rows == 3
+
+
+def test_a_failure_to_make_room_fails_the_step_that_all_share(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(bench.scheduler._rows, "_allocate", fail)
+    bench.scheduler.start(bench.drawing(1, 16))
+    with pytest.raises(MemoryError):
+        bench.scheduler.step()
+
+
+def test_candidates_in_turn_that_are_dropped_within_blocks_stay_dropped(
+    model: LanguageModel, basis: BasisArtifact, guide: Guide
+) -> None:
+    steering = replace(TILT, guidance="block", block_tokens=8, continuations=2, drop_below=0.45)
+    for number in range(12):
+        narrow = Bench(model, basis, guide, max_rows=6)
+        drawing = narrow.drawing(number, 9, steering)
+        narrow.run([drawing])
+        kept = sum(len(path.ids) for path in drawing.done.values() if path.finish != "dropped")
+        assert drawing.generated - drawing.discarded == kept
+
+
+def test_a_temperature_next_to_zero_is_as_good_as_greedy(bench: Bench) -> None:
+    greedy, cold = bench.run([bench.drawing(1, temperature=0.0)]), bench.run([bench.drawing(1, temperature=1e-46)])
+    assert _texts(cold) == _texts(greedy)
+
+
+def test_buffers_of_a_large_batch_are_given_back_once_it_is_empty(bench: Bench) -> None:
+    drawings = [bench.drawing(number, 64, max_tokens=600, stop=tuple("aeiou")) for number in range(2)]
+    bench.run(drawings)
+    assert bench.scheduler._rows.uniforms.shape[:2] == (4, 32)

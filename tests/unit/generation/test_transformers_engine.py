@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from app.entities import Conversation, Message, SamplingOptions
 from app.errors import ArtifactError, ArtifactIncompatible, PromptTooLong, Unavailable
+from app.generation import loaded_model
 from app.generation.transformers_engine import TransformersEngine, usual_threads
 from app.rewards.artifact import BasisArtifact
 from app.rewards.scorer import basis_rewards
@@ -76,6 +78,39 @@ async def test_a_request_that_cannot_be_repeated_is_not_kept(engine: Transformer
     assert again.candidates[0].text == first.candidates[0].text
     assert engine.tokens_generated == 2 * first.completion_tokens
     assert not len(engine._kept)
+
+
+async def test_a_smaller_set_never_replaces_a_larger_one(engine: TransformersEngine) -> None:
+    await asyncio.gather(*(engine.candidates(QUESTION, n, OPTIONS) for n in (1, 3, 1)))
+    generated = engine.tokens_generated
+    await engine.candidates(QUESTION, 3, OPTIONS)
+    assert engine.tokens_generated == generated
+
+
+async def test_what_was_under_way_while_all_was_forgotten_is_not_kept(engine: TransformersEngine) -> None:
+    task = asyncio.create_task(engine.candidates(QUESTION, 1, OPTIONS))
+    await asyncio.sleep(0)
+    await engine.forget()
+    await task
+    assert not len(engine._kept)
+
+
+async def test_forgetting_waits_for_no_turn(engine: TransformersEngine) -> None:
+    gate = threading.Event()
+    running = asyncio.create_task(engine._worker.run(lambda check: gate.wait(5)))
+    await asyncio.sleep(0)
+    await engine.forget()
+    assert not running.done()
+    gate.set()
+    await running
+
+
+async def test_an_engine_that_is_closed_forgets_too(engine: TransformersEngine) -> None:
+    await engine.candidates(QUESTION, 1, OPTIONS)
+    await engine.close()
+    await engine.forget()
+    assert engine._loaded is not None
+    assert engine._loaded.scheduler.prefixes.tokens == 0
 
 
 async def test_nothing_is_kept_when_the_cache_has_no_room(checkpoint: Path, basis: BasisArtifact) -> None:
@@ -159,6 +194,20 @@ async def test_candidates_are_scored_by_the_trunk_of_the_basis(
     trunk = load_trunk(encoder_basis.trunk, "mean", device="cpu")
     expected = basis_rewards(trunk, encoder_basis, [(QUESTION, one.text) for one in drawn])
     np.testing.assert_allclose([one.basis_rewards for one in drawn], expected, atol=1e-5)  # fp32 rounding
+
+
+async def test_equal_texts_are_read_by_the_trunk_once(
+    encoder_engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counting(trunk: object, artifact: object, rows: list[object], **more: object) -> np.ndarray:
+        read.append(len(rows))
+        return basis_rewards(trunk, artifact, rows, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loaded_model, "basis_rewards", counting)
+    drawn = await encoder_engine.candidates(QUESTION, 3, replace(OPTIONS, temperature=0.0))
+    assert (read, len(drawn.candidates)) == ([1], 3)
 
 
 async def test_texts_written_elsewhere_are_scored_by_the_trunk_of_the_basis(encoder_engine: TransformersEngine) -> None:

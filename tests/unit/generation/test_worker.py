@@ -1,10 +1,12 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
+from app.entities import Caller
 from app.errors import EngineOverloaded, EngineTimeout, Unavailable
 from app.generation.worker import Check, EngineWorker
 
@@ -186,3 +188,99 @@ async def test_a_closed_worker_accepts_nothing() -> None:
     await worker.close()
     with pytest.raises(Unavailable, match="shutting down"):
         await worker.run(lambda check: None)
+
+
+async def test_closing_tells_those_whose_work_does_not_end_in_time() -> None:
+    worker = EngineWorker(queue_size=4, timeout_seconds=0.05)
+    gate = Gate()
+    tasks = [asyncio.create_task(worker.run(gate, timeout_seconds=600)) for _ in range(2)]
+    await gate.wait_until_entered()
+    await worker.close()
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in found] == [EngineTimeout] * 2
+
+
+async def test_a_flood_of_one_tenant_does_not_keep_another_out_of_the_queue() -> None:
+    worker = EngineWorker(queue_size=2, timeout_seconds=10)
+    gate = Gate()
+    flood = [asyncio.create_task(worker.run(gate, caller=Caller("flood"))) for _ in range(3)]
+    await gate.wait_until_entered()
+    guest = asyncio.create_task(worker.run(lambda check: "guest", caller=Caller("guest")))
+    await asyncio.sleep(0)
+    gate.opened.set()
+    assert await guest == "guest"
+    found = await asyncio.gather(*flood, return_exceptions=True)
+    assert [one if isinstance(one, str) else type(one) for one in found] == ["through", "through", EngineOverloaded]
+    await worker.close()
+
+
+class Countdown:
+    """A batch of items, each of which takes so many steps; what may fail does so when told."""
+
+    def __init__(self, steps: int = 1) -> None:
+        self.steps, self.left = steps, dict[str, int]()
+        self.fails, self.resets, self.is_broken = False, 0, False
+
+    def accepts(self, rows: int) -> bool:
+        return True
+
+    def start(self, item: str) -> None:
+        self.left[item] = self.steps
+
+    def drop(self, item: str) -> None:
+        self.left.pop(item, None)
+
+    def step(self, attempt: Callable[[Any, Callable[[], None]], bool]) -> list[str]:
+        if self.fails:
+            raise MemoryError
+        self.left = {item: left - 1 for item, left in self.left.items()}
+        finished = [item for item, left in self.left.items() if not left]
+        self.left = {item: left for item, left in self.left.items() if left}
+        return finished
+
+    def reset(self) -> None:
+        if self.is_broken:
+            raise RuntimeError("the device is gone")
+        self.resets += 1
+
+
+async def _decode(worker: EngineWorker, item: str = "item") -> str:
+    return await worker.decode(lambda: item, lambda item, check: str(item), rows=1)
+
+
+@pytest.fixture
+async def batch(worker: EngineWorker) -> Countdown:
+    batch = Countdown()
+    await worker.run(lambda check: worker.decode_with(batch, 8))
+    return batch
+
+
+async def test_a_finished_item_does_not_wait_for_the_end_of_other_work(worker: EngineWorker, batch: Countdown) -> None:
+    gate = Gate()
+    running = asyncio.create_task(worker.run(gate))
+    await gate.wait_until_entered()
+    async with asyncio.timeout(5):
+        assert await _decode(worker) == "item"
+    gate.opened.set()
+    await running
+
+
+async def test_after_a_shared_failure_the_batch_begins_again(worker: EngineWorker, batch: Countdown) -> None:
+    batch.fails = True
+    with pytest.raises(MemoryError):
+        await _decode(worker)
+    batch.fails = False
+    assert (await _decode(worker), batch.resets) == ("item", 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_where_a_batch_cannot_begin_again_everybody_is_told(worker: EngineWorker, batch: Countdown) -> None:
+    batch.fails = batch.is_broken = True
+    tasks = [asyncio.create_task(_decode(worker, item)) for item in ("first", "second")]
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(one) for one in found} <= {MemoryError, Unavailable}
+    assert not worker.accepting
+    with pytest.raises(Unavailable):
+        await _decode(worker)

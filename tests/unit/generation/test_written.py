@@ -44,6 +44,14 @@ def test_a_stop_string_is_never_told_of() -> None:
     assert _pieces(_growing("One two EN"), stop=("END",), last="One two") == list(_pieces(_growing("One two")))
 
 
+def test_a_stop_string_that_begins_the_text_is_never_told_of() -> None:
+    assert _pieces(["E", "EN", "END"], stop=("END OF",), last="") == []
+
+
+def test_half_a_character_may_belong_to_a_stop_string() -> None:
+    assert _pieces(["One é\ufffd"], stop=("é\ufffd\ufffd",), last="One") == ["One"]
+
+
 @pytest.mark.parametrize(
     ("text", "stop", "place"), [("abcdef", ("cd",), 2), ("abcdef", ("x", "e", "c"), 2), ("ab", ("c",), None)]
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.preferences.choice import (
     CAUTION,
     SoftOrder,
+    cautious_coefficients,
     change_probability,
     contributions,
     draw_order,
@@ -247,3 +248,47 @@ def test_choosing_one_of_one_does_not_diverge() -> None:
 def test_choosing_among_none_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         kl_bound(0)
+
+
+@pytest.mark.parametrize("strength", [5e-324, 1e-320, 1e-300])
+def test_no_strength_is_too_small_to_put_the_populations_favourite_first(strength: float) -> None:
+    assert first(person([-5.0, 5.0], 0.5), strength=strength) == 1
+
+
+@pytest.mark.parametrize("strength", [5e-324, 1.0, 1e300])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300])
+def test_no_temperature_is_too_small_to_give_the_order_of_the_bounds(strength: float, temperature: float) -> None:
+    taste, rng = person([-1.0, 2.0], 0.5), np.random.default_rng(0)
+    soft = draw_order(taste, POPULATION, REWARDS, strength=strength, temperature=temperature, rng=rng)
+    assert soft.order[0] == first(taste, strength=strength)
+    assert soft.entropy == 0.0
+
+
+def test_cautious_coefficients_lie_as_far_from_the_person_as_caution_goes() -> None:
+    taste = person([4.0, 4.0], 0.5)  # 5 to the population's mean, 10 standard deviations
+    assert cautious_coefficients(taste, POPULATION, strength=0.02) == pytest.approx([2.5, 2.0])
+
+
+@pytest.mark.parametrize("strength", [5e-324, 1e-3, 0.01])
+def test_cautious_coefficients_are_the_populations_where_they_may_be(strength: float) -> None:
+    taste = person([4.0, 4.0], 0.5)
+    assert cautious_coefficients(taste, POPULATION, strength=strength) == pytest.approx(POPULATION.mean)
+
+
+def test_cautious_coefficients_of_someone_unknown_are_the_populations() -> None:
+    assert cautious_coefficients(POPULATION, POPULATION, strength=1.0) == pytest.approx(POPULATION.mean)
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("nan")])
+def test_cautious_coefficients_need_a_strength(strength: float) -> None:
+    with pytest.raises(ValueError, match="strength"):
+        cautious_coefficients(POPULATION, POPULATION, strength=strength)
+
+
+@pytest.mark.parametrize("strength", [0.05, 1.0])
+def test_no_margin_under_cautious_coefficients_is_below_the_bound_that_ranks(strength: float) -> None:
+    taste = person([-1.0, 2.0], 0.5)
+    chosen = cautious_coefficients(taste, POPULATION, strength=strength)
+    differences = REWARDS - REWARDS[1]
+    means, stds = reward_moments(taste, differences)
+    assert (differences @ chosen >= means - CAUTION / strength * stds - 1e-12).all()

@@ -85,3 +85,22 @@ def test_the_reason_tells_what_was_predicted_and_what_was_allowed() -> None:
 def test_the_reason_says_so_where_nothing_fits() -> None:
     reason = choose_point(FRONTIER, replace(GIVEN, budget_seconds=0.1)).reason
     assert reason == "off: the fastest, predicted 200 ms, more than the budget of 100 ms."
+
+
+def test_a_best_of_one_that_does_not_fit_the_budget_says_so() -> None:
+    reason = choose_point((), replace(GIVEN, budget_seconds=0.1)).reason
+    assert reason == "Best of 1: the least there is, predicted 200 ms, more than the budget of 100 ms."
+
+
+def test_while_the_speed_is_unknown_the_choice_is_as_without_a_budget() -> None:
+    assert chosen((OFF, TOKEN), speed=None, budget_seconds=0.1) == TOKEN
+    reason = choose_point((), replace(GIVEN, speed=None, budget_seconds=0.1)).reason
+    assert reason.startswith("Best of 16: ")
+    assert reason.endswith("The engine's speed is not known yet, so the budget of 100 ms may not hold.")
+
+
+def test_nothing_is_chosen_among_candidates_that_are_all_the_same() -> None:
+    assert chosen(varied=False) == BLOCK
+    assert chosen(varied=False, able=frozenset()) == OFF
+    assert chosen((), varied=False).n == 1
+    assert chosen((), varied=False, count=2).n == 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.entities import FrontierPoint, Message, Steering
-from app.errors import GuidanceUnavailable
+from app.errors import EngineOverloaded, GuidanceUnavailable
 from app.services.identifiers import tenant_of
 from app.services.modes import Personalization, Sampling
 from app.services.put_user import UserChanges
@@ -200,3 +200,63 @@ async def test_the_divergence_is_bounded_for_best_of_n_alone(world: World) -> No
 async def test_a_random_choice_does_not_diverge(world: World) -> None:
     response = await generate(world, mode="best_of_n", n_candidates=4, choice_temperature=100.0)
     assert response.soft_kl == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("able", "options", "field"),
+    [
+        (set(), {"mode": "best_of_n", "early_stopping": True}, "personalization.early_stopping"),
+        ({"block"}, {"mode": "guided", "early_stopping": True}, "personalization.early_stopping"),
+        ({"token"}, {"mode": "guided", "guidance": "block"}, "personalization.guidance"),
+        ({"early_stopping"}, {"mode": "guided"}, "personalization.mode"),
+    ],
+)
+async def test_what_the_engine_cannot_do_is_refused_under_the_field_that_asked_for_it(
+    world: World, able: set[Any], options: dict[str, Any], field: str
+) -> None:
+    world.engine.steering = frozenset(able)
+    with pytest.raises(GuidanceUnavailable) as refused:
+        await generate(world, **options)
+    assert refused.value.field == field
+    assert all(kind in refused.value.message for kind in able)
+
+
+@pytest.mark.parametrize("mode", ["auto", "best_of_n"])
+async def test_at_temperature_zero_no_candidate_is_drawn_twice(world: World, mode: str) -> None:
+    response = await generate(world, Sampling(40, 0.0, 0.95, 5), mode=mode)
+    assert (len(response.candidates), response.kl_bound) == (1, 0.0)
+    assert response.reason is not None
+    assert "At temperature 0 all candidates are the same" in response.reason
+
+
+async def test_at_temperature_zero_as_many_responses_come_back_as_were_asked_for(world: World) -> None:
+    response = await generate(world, Sampling(40, 0.0, 0.95, 5, count=3), mode="best_of_n", n_candidates=8)
+    assert (len(response.chosen), len(response.candidates)) == (3, 3)
+
+
+async def test_a_guided_response_is_served_even_if_there_is_none_to_compare_it_with(world: World) -> None:
+    world.engine.fail_after(1, EngineOverloaded(3))
+    response = await generate(world, mode="guided", explain="full")
+    assert (len(response.chosen), response.margin_vs_generic) == (1, None)
+    assert response.not_compared == EngineOverloaded(3).message
+
+
+async def test_early_stopping_at_a_small_strength_spares_what_the_population_likes(world: World) -> None:
+    await taught(world)
+    same = 0
+    for seed in range(12):
+        sampling = Sampling(60, 0.8, 0.95, seed)
+        whole = await generate(world, sampling, mode="best_of_n", strength=0.01)
+        early = await generate(world, sampling, mode="best_of_n", strength=0.01, early_stopping=True)
+        same += whole.chosen[0].index == early.chosen[0].index
+    assert same >= 10
+
+
+@pytest.mark.parametrize("strength", [1.0, 20.0])
+async def test_early_stopping_at_full_strength_goes_by_the_persons_taste(
+    world: World, monkeypatch: pytest.MonkeyPatch, strength: float
+) -> None:
+    await taught(world)
+    mean = (await world.estimate("ada")).belief.mean
+    given = await asked(world, monkeypatch, mode="best_of_n", early_stopping=True, strength=strength)
+    assert given["steering"].coefficients == pytest.approx(tuple(mean.tolist()), abs=0.15)

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from app.entities import Message
-from app.errors import GuidanceUnavailable, UserNotFound
+from app.errors import EngineOverloaded, GuidanceUnavailable, UserNotFound
 from app.services.modes import Personalization, Sampling
 from app.services.respond import Response
 from app.services.stream_response import Piece
@@ -72,3 +72,12 @@ async def test_what_is_wrong_with_a_request_is_raised_before_any_piece(world: Wo
     world.engine.steering = frozenset()
     with pytest.raises(GuidanceUnavailable):
         await anext(world.stream(PROMPT, Personalization("ada", "guided"), SAMPLING))
+
+
+async def test_a_stream_ends_well_even_if_there_is_nothing_to_compare_it_with(world: World) -> None:
+    world.engine.fail_after(1, EngineOverloaded(3))
+    wanted = Personalization(user_id="ada", mode="guided", explain="full")
+    *pieces, response = [item async for item in world.stream(PROMPT, wanted, SAMPLING)]
+    assert isinstance(response, Response)
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == response.chosen[0].candidate.text
+    assert response.margin_vs_generic is None

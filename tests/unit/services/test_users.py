@@ -1,7 +1,7 @@
 import pytest
 
 from app.entities import Message
-from app.errors import EngineUnreachable, UserNotFound
+from app.errors import EngineUnreachable, Unauthorized, UserNotFound
 from app.services.put_user import UserChanges
 from app.services.record_comparisons import NewComparison
 from tests.fakes.world import World
@@ -75,3 +75,11 @@ async def test_the_engine_is_not_asked_to_forget_for_someone_unknown(world: Worl
     with pytest.raises(UserNotFound):
         await world.delete_user("nobody")
     assert world.engine.forgotten == 0
+
+
+async def test_an_erasure_is_told_of_even_if_the_engine_refuses_to_forget(world: World) -> None:
+    async def refuse() -> None:
+        raise Unauthorized()
+
+    world.engine.forget = refuse  # type: ignore[method-assign]
+    assert not (await world.delete_user("ada")).engine_forgot
