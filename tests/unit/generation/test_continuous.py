@@ -386,14 +386,6 @@ async def test_an_observer_is_told_of_tokens_and_rewards_but_not_of_the_warm_up(
     np.testing.assert_array_equal(notes.rewards, [[one.basis_rewards for one in drawn.candidates]])
 
 
-async def test_the_speed_is_known_once_it_is_ready(make: Make) -> None:
-    engine = make()
-    assert engine.speed is None
-    await engine.start()
-    assert engine.speed is not None
-    assert engine.speed.step + engine.speed.row > 0
-
-
 async def test_a_model_in_16_bits_is_decoded_and_steered_in_all_ways(make: Make) -> None:
     engine = make(values=random_values(), dtype="bfloat16")
     await engine.start()

@@ -142,6 +142,15 @@ async def test_an_engine_that_was_not_started_is_not_ready(checkpoint: Path, bas
     await engine.close()
 
 
+async def test_the_speed_is_known_once_it_is_ready(checkpoint: Path, basis: BasisArtifact) -> None:
+    engine = TransformersEngine(checkpoint, basis, threads=1)
+    assert engine.speed is None
+    await engine.start()
+    assert engine.speed is not None
+    assert engine.speed.step + engine.speed.row > 0
+    await engine.close()
+
+
 async def test_a_closed_engine_is_not_ready(checkpoint: Path, basis: BasisArtifact) -> None:
     engine = TransformersEngine(checkpoint, basis, threads=1)
     await engine.start()
