@@ -195,7 +195,7 @@ class OpenAIEngine:
         known = self._kept.recall(conversation, n, options)
         if known is not None:
             return known
-        distinct = 1 if options.temperature == 0 else n
+        distinct, epoch = 1 if options.temperature == 0 else n, self._kept.epoch
         deadline = Deadline.of(caller, self._timeout_seconds)
         async with deadline.enforced():
             cost = distinct * options.max_tokens
@@ -205,7 +205,7 @@ class OpenAIEngine:
                 texts = await writer.draw(conversation, distinct, options, at_once=places, until=deadline.until)
                 seconds = time.perf_counter() - began
                 drawn = await self._worker.run(lambda check: reader.candidates(conversation, options, texts, check))
-        return self._finished(conversation, options, drawn, n, seconds)
+        return self._finished(conversation, options, drawn, n, seconds, epoch)
 
     async def stream(
         self,
@@ -226,7 +226,7 @@ class OpenAIEngine:
                 yield known.candidates[0].text
             yield known
             return
-        deadline = Deadline.of(caller, self._timeout_seconds)
+        deadline, epoch = Deadline.of(caller, self._timeout_seconds), self._kept.epoch
         async with AsyncExitStack() as stack:
             async with deadline.enforced():
                 await stack.enter_async_context(self._gate.admit(caller.tenant, cost=options.max_tokens))
@@ -243,7 +243,7 @@ class OpenAIEngine:
             seconds = time.perf_counter() - began
             async with deadline.enforced():
                 drawn = await self._worker.run(lambda check: reader.candidates(conversation, options, piece, check))
-        yield self._finished(conversation, options, drawn, 1, seconds)
+        yield self._finished(conversation, options, drawn, 1, seconds, epoch)
 
     async def basis_rewards(
         self, conversation: Conversation, responses: Sequence[str], *, caller: Caller = ANYBODY
@@ -290,14 +290,20 @@ class OpenAIEngine:
         return self._reader, self._writer
 
     def _finished(
-        self, conversation: Conversation, options: SamplingOptions, drawn: CandidateSet, n: int, seconds: float
+        self,
+        conversation: Conversation,
+        options: SamplingOptions,
+        drawn: CandidateSet,
+        n: int,
+        seconds: float,
+        epoch: int,
     ) -> CandidateSet:
-        """Count and keep what was drawn, ``n`` times over where one is all there is."""
+        """Count what was drawn, ``n`` times over where one is all there is, and keep it unless all was forgotten."""
         distinct = len(drawn.candidates)
         self._times.note(distinct, seconds / max(1, *(one.tokens for one in drawn.candidates)))
         self.seconds_decoding += seconds
         candidates = drawn.candidates * (n // distinct)
         drawn = replace(drawn, candidates=candidates, completion_tokens=sum(one.tokens for one in candidates))
         self.tokens_generated += drawn.completion_tokens
-        self._kept.keep(conversation, options, drawn)
+        self._kept.keep(conversation, options, drawn, epoch=epoch)
         return drawn

@@ -28,6 +28,7 @@ from app.entities import (
 )
 from app.errors import EngineTimeout, GuidanceUnavailable, InvalidInput, PromptTooLong, Unavailable
 from app.generation.admission import FairGate
+from app.generation.deadline import Deadline
 from app.generation.scripted_texts import rewards_of, words_of, write
 
 ALL_KINDS: frozenset[SteeringKind] = frozenset({"token", "block", "early_stopping"})
@@ -241,7 +242,7 @@ class ScriptedEngine:
     async def _turn(self, caller: Caller, rows: int, tokens: int) -> AsyncIterator[_Turn]:
         """A turn of the engine, with a deadline, and failures as scripted."""
         self.requests += 1
-        allowed = min(self.timeout_seconds, caller.timeout_seconds or self.timeout_seconds)
+        allowed = Deadline.of(caller, self.timeout_seconds).seconds
         came = asyncio.get_running_loop().time()
         async with AsyncExitStack() as stack:
             try:

@@ -29,7 +29,6 @@ from app.entities import (
     SteeringKind,
 )
 from app.errors import (
-    EngineTimeout,
     GuidanceUnavailable,
     InvalidInput,
     NonFiniteReward,
@@ -37,6 +36,7 @@ from app.errors import (
     Unavailable,
 )
 from app.generation.admission import FairGate
+from app.generation.deadline import Deadline
 from app.generation.kept import KeptCandidates
 from app.generation.observer import EngineObserver, Unobserved
 from app.generation.speed import StepTimes
@@ -203,8 +203,9 @@ class VllmEngine:
         known = self._kept.recall(conversation, n, options, steering)
         if known is not None:
             return known
+        epoch = self._kept.epoch
         drawn = await self._draw(conversation, n, options, steering, caller)
-        self._kept.keep(conversation, options, drawn, steering)
+        self._kept.keep(conversation, options, drawn, steering, epoch=epoch)
         return drawn
 
     async def stream(
@@ -336,15 +337,8 @@ class VllmEngine:
     @asynccontextmanager
     async def _deadline(self, caller: Caller) -> AsyncGenerator[None, None]:
         """The engine's deadline, or the caller's if it comes first."""
-        seconds = min(self._timeout, caller.timeout_seconds or self._timeout)
-        deadline = asyncio.timeout(seconds)
-        try:
-            async with deadline:
-                yield
-        except TimeoutError as error:
-            if deadline.expired():
-                raise EngineTimeout(seconds) from error
-            raise
+        async with Deadline.of(caller, self._timeout).enforced():
+            yield
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """The result of a tokenizer's call; one thread makes them all, in turn."""
