@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-PLAUSIBLE = 0.02
+PLAUSIBLE = 0.004
 """Guidance draws no token less probable than this share of the most probable one, whatever the tilt promises."""
 
 LEAST_TEMPERATURE = 1e-6
