@@ -1,7 +1,7 @@
 """The gate in front of an engine: places, turns shared between tenants, a bounded queue, cancellation."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 import pytest
@@ -46,8 +46,23 @@ class _Calls:
             await self.ends[name].wait()
 
 
+_made: list[_Calls] = []
+
+
 def _calls(places: int = 1, queue_size: int = 100) -> _Calls:
-    return _Calls(FairGate(places=places, queue_size=queue_size))
+    _made.append(_Calls(FairGate(places=places, queue_size=queue_size)))
+    return _made[-1]
+
+
+@pytest.fixture(autouse=True)
+async def _no_call_outlives_its_test() -> AsyncIterator[None]:
+    """Calls that were left waiting would be found by the garbage collector in the middle of another test."""
+    yield
+    tasks = [task for calls in _made for task in calls.tasks.values()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    _made.clear()
 
 
 async def test_calls_enter_at_once_while_there_are_places() -> None:

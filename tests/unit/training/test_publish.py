@@ -51,6 +51,7 @@ def published(fitted, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"weights")
+    (model / "tokenizer.json").write_text("{}")
     serving = Serving("tiny", model, np.ones((3, HIDDEN)), np.ones((5, 2, HIDDEN)))
     scale = PropertyScale(np.zeros(len(PROPERTIES)), np.ones(len(PROPERTIES)))
     out = tmp_path / "basis"
