@@ -77,7 +77,7 @@ def _transformers(settings: EngineSettings, observer: EngineObserver) -> Prepare
 def _vllm(settings: EngineSettings, observer: EngineObserver) -> Prepared:
     if importlib.util.find_spec("vllm") is None:
         raise ImportError("vllm is not installed", name="vllm")
-    from app.generation.vllm_engine import VllmEngine
+    from app.generation.vllm.vllm_engine import VllmEngine
 
     artifact = _basis(settings)
     engine = partial(
@@ -102,7 +102,7 @@ def _openai(settings: EngineSettings, _observer: EngineObserver) -> Prepared:
             "The openai backend needs a server that generates; set ATTUNE_ENGINE__UPSTREAM_URL, for example to "
             "http://127.0.0.1:8080/v1."
         )
-    from app.generation.openai_engine import OpenAIEngine
+    from app.generation.upstream.openai_engine import OpenAIEngine
 
     artifact = _basis(settings)
     engine = partial(

@@ -95,7 +95,7 @@ async def _open_here(settings: EngineSettings) -> Engine:
 
 
 async def _connect(settings: EngineSettings, url: str, basis_version: str) -> Engine:
-    from app.generation.remote_engine import RemoteEngine
+    from app.generation.remote.remote_engine import RemoteEngine
 
     token = settings.token.get_secret_value() if settings.token else None
     engine = RemoteEngine(url, basis_version, token=token, timeout_seconds=settings.timeout_seconds)

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from app.entities import SamplingOptions, Steering
-from app.generation.drawing import Drawing
-from app.generation.guided import Guide
-from app.generation.heads import Heads
-from app.generation.scheduler import Scheduler
+from app.generation.batch.drawing import Drawing
+from app.generation.batch.guided import Guide
+from app.generation.batch.heads import Heads
+from app.generation.batch.scheduler import Scheduler
 from app.rewards.language import LanguageModel
 from benchmarks.decode.engine_side import random_values
 from benchmarks.device.random_model import PRESETS, Size, random_model

@@ -26,7 +26,7 @@ import psutil
 
 from app.config import BUNDLED
 from app.entities import SamplingOptions
-from app.generation.vllm_client import Draw, VllmClient
+from app.generation.vllm.vllm_client import Draw, VllmClient
 from app.rewards.artifact import load_basis
 from app.rewards.export import export_checkpoint
 

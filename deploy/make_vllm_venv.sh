@@ -17,4 +17,4 @@ fi
 pip uninstall --yes torchvision torchaudio torchcodec
 pip install --editable .
 pip install 'pytest>=9,<10' 'anyio>=4.11,<5' 'beartype>=0.22,<1' 'psutil>=7,<8'
-"$target/bin/python" -W ignore -c 'import vllm, app.generation.vllm_client'
+"$target/bin/python" -W ignore -c 'import vllm, app.generation.vllm.vllm_client'

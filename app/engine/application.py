@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from app.engine import operations, routes
 from app.engine.host import Host, Load, Loaded, WorkCount
 from app.engine.metrics import EngineMetrics
-from app.generation.wire import LARGEST_BODY
+from app.generation.remote.wire import LARGEST_BODY
 from app.http import error_handlers
 from app.http.middleware import BearerToken, BodyLimit, RequestContext
 

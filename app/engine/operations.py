@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.engine.host import HostOf
 from app.engine.routes import MetricsOf
 from app.errors import AttuneError, Unavailable
-from app.generation.wire import HeldBasis, ModelsView, ModelView, SpeedView
+from app.generation.remote.wire import HeldBasis, ModelsView, ModelView, SpeedView
 
 router = APIRouter(tags=["operations"])
 

@@ -14,7 +14,7 @@ from app.engine.host import HostOf, Loaded
 from app.engine.metrics import EngineMetrics
 from app.entities import Caller, CandidateSet, Steering
 from app.errors import AttuneError, EngineTimeout, EngineUnreachable, GuidanceUnavailable, InvalidInput, Unavailable
-from app.generation.wire import (
+from app.generation.remote.wire import (
     DELTA,
     ERROR,
     RESULT,

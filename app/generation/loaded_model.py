@@ -13,12 +13,12 @@ import torch
 
 from app.entities import Candidate, Conversation, Message, SamplingOptions, Steering
 from app.errors import PromptTooLong
-from app.generation.drawing import Drawing
-from app.generation.guided import Guide
+from app.generation.batch.drawing import Drawing
+from app.generation.batch.guided import Guide
+from app.generation.batch.heads import Heads
+from app.generation.batch.scheduler import Scheduler
 from app.generation.hardware import usual_threads
-from app.generation.heads import Heads
 from app.generation.observer import EngineObserver
-from app.generation.scheduler import Scheduler
 from app.rewards.artifact import BasisArtifact, check_model
 from app.rewards.language import LanguageModel, load_language_model
 from app.rewards.scorer import basis_rewards

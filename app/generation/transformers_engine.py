@@ -26,7 +26,7 @@ from app.entities import (
     SteeringKind,
 )
 from app.errors import GuidanceUnavailable, InvalidInput, Unavailable
-from app.generation.drawing import Drawing
+from app.generation.batch.drawing import Drawing
 from app.generation.hardware import dtype_of, usual_device, usual_threads
 from app.generation.kept import KeptCandidates
 from app.generation.loaded_model import LoadedModel

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from app.entities import Candidate, Conversation, SamplingOptions
-from app.generation.decoding import Heads, decode
+from app.generation.batch.decoding import Heads, decode
 from app.rewards.language import LanguageModel
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from app.entities import Message, SamplingOptions
-from app.generation.decoding import Heads, decode
+from app.generation.batch.decoding import Heads, decode
 from app.rewards.artifact import BasisArtifact
 from app.rewards.language import load_language_model
 from benchmarks.decode.endless import PROMPTS, TEMPERATURE, TOP_P

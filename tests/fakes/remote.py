@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from app.engine.application import create_engine_app
 from app.engine.host import Loaded
-from app.generation.remote_engine import RemoteEngine
+from app.generation.remote.remote_engine import RemoteEngine
 
 
 class QuietServer(uvicorn.Server):

@@ -19,8 +19,8 @@ from app.errors import (
     InvalidInput,
     PromptTooLong,
 )
-from app.generation.vllm_client import Draw, VllmClient
-from app.generation.vllm_engine import VllmEngine
+from app.generation.vllm.vllm_client import Draw, VllmClient
+from app.generation.vllm.vllm_engine import VllmEngine
 from app.rewards.artifact import BasisArtifact
 from app.rewards.export import export_checkpoint
 from app.rewards.values import ValueHeads

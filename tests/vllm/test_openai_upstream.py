@@ -9,7 +9,7 @@ import pytest
 
 from app.entities import CandidateSet, Conversation, Message, SamplingOptions
 from app.errors import InvalidInput
-from app.generation.openai_engine import OpenAIEngine
+from app.generation.upstream.openai_engine import OpenAIEngine
 from app.rewards.artifact import BasisArtifact
 from app.rewards.export import export_checkpoint, load_tokenizer, read_description
 from app.rewards.language import ChatTokenizer

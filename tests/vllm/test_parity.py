@@ -8,7 +8,7 @@ import pytest
 
 from app.entities import CandidateSet, Conversation, Message, SamplingOptions, Steering
 from app.generation.transformers_engine import TransformersEngine
-from app.generation.vllm_engine import VllmEngine
+from app.generation.vllm.vllm_engine import VllmEngine
 from tests.vllm.models import values_for, write_model
 from tests.vllm.reference import Reference
 

@@ -14,7 +14,7 @@ from jaxtyping import Float16, Int32
 from torch import Tensor
 
 from app.entities import Conversation
-from app.generation.sampling import choose_tokens
+from app.generation.batch.sampling import choose_tokens
 from app.rewards.language import LanguageModel
 
 MAX_TOKENS = 128

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from app.entities import Conversation
-from app.generation.sampling import tilted
+from app.generation.batch.sampling import tilted
 from app.rewards.artifact import BasisArtifact
 from app.rewards.language import LanguageModel
 from app.training.values.actions import ActionHeads

@@ -12,7 +12,7 @@ import pytest
 from app.entities import Caller, CandidateSet, Conversation, Message, SamplingOptions, Steering
 from app.errors import EngineOverloaded, EngineTimeout, GuidanceUnavailable, InvalidInput, PromptTooLong, Unavailable
 from app.generation import loaded_model
-from app.generation.drawing import Drawing
+from app.generation.batch.drawing import Drawing
 from app.generation.transformers_engine import TransformersEngine
 from app.rewards.artifact import BasisArtifact
 from tests.fakes.tiny_values import random_values

@@ -11,9 +11,9 @@ import pytest
 
 from app.entities import CandidateSet, Conversation, Message, SamplingOptions
 from app.errors import EngineOverloaded, EngineTimeout, PromptTooLong
-from app.generation.openai_engine import OpenAIEngine
 from app.generation.scripted import ScriptedEngine
 from app.generation.transformers_engine import TransformersEngine
+from app.generation.upstream.openai_engine import OpenAIEngine
 from app.rewards.artifact import BasisArtifact
 from tests.fakes.remote import RemotelyServed, until
 from tests.fakes.upstream import FakeUpstream

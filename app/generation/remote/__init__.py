@@ -1,0 +1,1 @@
+"""An engine in another process: what travels to it, and its client."""

@@ -1,0 +1,1 @@
+"""An engine whose texts another OpenAI-compatible server writes."""

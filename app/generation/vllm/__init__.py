@@ -1,0 +1,1 @@
+"""An engine in which vLLM decodes; the only place that imports vllm."""
