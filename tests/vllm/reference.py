@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from app.generation.batch.sampling import PLAUSIBLE
 from app.rewards.artifact import BasisArtifact
 from app.rewards.export import load_tokenizer
 from app.rewards.values import ValueHeads
-
-PLAUSIBLE = np.log(0.02)
 
 
 class Reference:
@@ -54,7 +53,9 @@ class Reference:
                 logits = self.model.lm_head(state).double().numpy()
             logits[list(self.tokenizer.banned_ids) + (list(self.tokenizer.end_ids) if not ids else [])] = -np.inf
             if coefficients is not None:
-                logits = np.where(logits >= logits.max() + PLAUSIBLE, logits + self.tilt(state, coefficients), -np.inf)
+                logits = np.where(
+                    logits >= logits.max() + np.log(PLAUSIBLE), logits + self.tilt(state, coefficients), -np.inf
+                )
             token = int(logits.argmax())
             if token in self.tokenizer.end_ids:
                 break
